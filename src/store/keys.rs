@@ -1,0 +1,159 @@
+//! Every key and value layout. Integers are big-endian, so that byte order is numeric order.
+//!
+//! | family | key | value |
+//! |---|---|---|
+//! | Log | `epoch u32, stream u32, partition u32, base_offset u64` | [`BatchHeader`], then a Kafka RecordBatch v2 verbatim (offset and leader epoch patched) |
+//! | Meta | `'c'` | the cluster: JSON, `broker::catalog` |
+//! | Meta | `'e'` | the log's current epoch: `u32` |
+//! | Meta | `'s', stream u32` | a stream with its shards and settings: JSON, `broker::catalog` |
+//! | Meta | `'g', stream u32, partition u32, first_offset u64` | a segment: `log::segment` |
+//! | Meta | `'l', stream u32, partition u32` | log start offset: `u64` |
+//! | Meta | `'p', stream u32, partition u32` | producers of a partition: `log::producers` |
+//! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
+//! | Meta | `'b'` | the broker's altered settings: JSON, `broker::catalog` |
+//! | Meta | `'G', group` | a consumer group: JSON, `group` |
+//! | Meta | `'O', group, 0, topic, 0, partition u32` | a committed offset: JSON, `group` |
+//!
+//! Group ids hold no NUL (refused at the door as INVALID_GROUP_ID); topic names cannot.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
+
+#[derive(Clone, Copy, Debug)]
+pub enum Key<'a> {
+    /// The one key of [`super::Family::Log`].
+    Batch { epoch: u32, partition: PartitionId, base_offset: Offset },
+    Cluster,
+    Epoch,
+    Stream(StreamId),
+    Segment { partition: PartitionId, first_offset: Offset },
+    LogStart(PartitionId),
+    Producers(PartitionId),
+    NextProducerId,
+    BrokerSettings,
+    Group(&'a str),
+    CommittedOffset { group: &'a str, topic: &'a str, partition: u32 },
+}
+
+impl Key<'_> {
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(32);
+        match *self {
+            Key::Batch { epoch, partition, base_offset } => {
+                out.put_u32(epoch);
+                put_partition(&mut out, partition);
+                out.put_u64(base_offset as u64);
+            }
+            Key::Cluster => out.put_u8(b'c'),
+            Key::Epoch => out.put_u8(b'e'),
+            Key::Stream(stream) => {
+                out.put_u8(b's');
+                out.put_u32(stream.0);
+            }
+            Key::Segment { partition, first_offset } => {
+                out.put_u8(b'g');
+                put_partition(&mut out, partition);
+                out.put_u64(first_offset as u64);
+            }
+            Key::LogStart(partition) => {
+                out.put_u8(b'l');
+                put_partition(&mut out, partition);
+            }
+            Key::Producers(partition) => {
+                out.put_u8(b'p');
+                put_partition(&mut out, partition);
+            }
+            Key::NextProducerId => out.put_u8(b'i'),
+            Key::BrokerSettings => out.put_u8(b'b'),
+            Key::Group(group) => {
+                out.put_u8(b'G');
+                out.put_slice(group.as_bytes());
+            }
+            Key::CommittedOffset { group, topic, partition } => {
+                out.put_u8(b'O');
+                out.put_slice(group.as_bytes());
+                out.put_u8(0);
+                out.put_slice(topic.as_bytes());
+                out.put_u8(0);
+                out.put_u32(partition);
+            }
+        }
+        out.freeze()
+    }
+}
+
+fn put_partition(out: &mut BytesMut, partition: PartitionId) {
+    out.put_u32(partition.stream.0);
+    out.put_u32(partition.index.0);
+}
+
+/// What precedes every stored record batch.
+///
+/// | field | width | |
+/// |---|---|---|
+/// | flags | u32 | 0; later: encrypted |
+/// | key_id | u32 | 0; later: which data key sealed the batch |
+/// | append_time_ms | i64 | the broker's clock at the append, never going back within a partition |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub append_time_ms: i64,
+}
+
+impl BatchHeader {
+    pub const LEN: usize = 16;
+
+    pub fn put(&self, out: &mut impl BufMut) {
+        out.put_u64(0);
+        out.put_i64(self.append_time_ms);
+    }
+
+    pub fn parse(value: &[u8]) -> Option<BatchHeader> {
+        let append_time_ms = i64::from_be_bytes(value.get(8..16)?.try_into().ok()?);
+        Some(BatchHeader { append_time_ms })
+    }
+}
+
+/// A parsed key of [`super::Family::Log`]: `(epoch, partition, base_offset)`.
+pub fn parse_batch_key(key: &[u8]) -> Option<(u32, PartitionId, Offset)> {
+    let key: &[u8; 20] = key.try_into().ok()?;
+    let u32_at = |at: usize| u32::from_be_bytes([key[at], key[at + 1], key[at + 2], key[at + 3]]);
+    let partition = PartitionId { stream: StreamId(u32_at(4)), index: PartitionIndex(u32_at(8)) };
+    Some((u32_at(0), partition, (u64::from(u32_at(12)) << 32 | u64::from(u32_at(16))) as Offset))
+}
+
+/// The bounds `from..to` of all keys that begin with `prefix`.
+pub fn prefix_range(prefix: &[u8]) -> (Bytes, Bytes) {
+    let mut to = prefix.to_vec();
+    while let Some(last) = to.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            break;
+        }
+        to.pop();
+    }
+    (Bytes::copy_from_slice(prefix), Bytes::from(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_keys_sort_by_epoch_then_partition_then_offset() {
+        let at = |epoch, stream, index, base_offset| {
+            let partition = PartitionId { stream: StreamId(stream), index: PartitionIndex(index) };
+            Key::Batch { epoch, partition, base_offset }.encode()
+        };
+        let ordered = [at(0, 9, 9, 9), at(1, 0, 0, 0), at(1, 0, 0, 256), at(1, 0, 1, 0), at(1, 256, 0, 0), at(256, 0, 0, 0)];
+        assert!(ordered.is_sorted());
+        let (epoch, partition, offset) = parse_batch_key(&at(1, 2, 3, i64::MAX)).unwrap();
+        assert_eq!((epoch, partition.stream.0, partition.index.0, offset), (1, 2, 3, i64::MAX));
+    }
+
+    #[test]
+    fn a_prefix_range_ends_at_the_next_prefix() {
+        assert_eq!(prefix_range(b"a").1, &b"b"[..]);
+        assert_eq!(prefix_range(&[1, 255]).1, &[2][..]);
+    }
+}

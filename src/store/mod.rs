@@ -1,0 +1,133 @@
+//! Ordered keys and values, committed atomically: RocksDB on disk ([`rocks`]) and memory with injected faults
+//! ([`memory`]). One contract test (`contract`) runs on both. No RocksDB type leaves this folder.
+//!
+//! Called by `log` (record batches, from its one writer thread) and, through it, for the catalogue. All calls block;
+//! a caller on an async task moves reads that may touch the disk to a blocking thread.
+//!
+//! Every key and value layout stands in [`keys`].
+
+use bytes::Bytes;
+
+pub mod keys;
+pub mod memory;
+pub mod rocks;
+
+#[cfg(test)]
+mod contract;
+
+/// What is kept apart: `Log` holds record batches and is only ever appended to and dropped by epoch; `Meta` holds the
+/// catalogue and everything else that is small and overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    Log,
+    Meta,
+}
+
+/// Changes that happen all or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub ops: Vec<Op>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    Put { family: Family, key: Bytes, value: Bytes },
+    Delete { family: Family, key: Bytes },
+    /// Every key in `from..to`. For `Meta` only: the log is dropped by [`Store::drop_range`].
+    DeleteRange { from: Bytes, to: Bytes },
+}
+
+/// Where a scan begins. Both lie inside `floor..end` of the [`Scan`].
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// The first key at or after this one.
+    At(Bytes),
+    /// The last key at or before `key`, if it is not below `floor`; otherwise the first key after `key`.
+    AtOrBefore { key: Bytes, floor: Bytes },
+}
+
+/// A bounded page of ascending keys.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    pub family: Family,
+    pub start: Start,
+    /// Exclusive.
+    pub end: Bytes,
+    /// The page ends with the entry that reaches either bound; it holds at least one entry if there is one.
+    pub entries_max: usize,
+    /// Bytes of values.
+    pub bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Page {
+    pub entries: Vec<(Bytes, Bytes)>,
+    /// True when a bound ended the page before the range did.
+    pub more: bool,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Certainly not done; the store goes on.
+    #[error("not done: {0}")]
+    NotDone(String),
+    /// May have been done or not: only a restart tells.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+    /// What is stored does not read back.
+    #[error("corrupt: {0}")]
+    Corrupt(String),
+}
+
+/// Figures for `/metrics`; bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Figures {
+    /// Bytes of live files on disk, both families, without the write-ahead log.
+    pub file_bytes: u64,
+    pub wal_bytes: u64,
+    pub memtable_bytes: u64,
+    pub block_cache_bytes: u64,
+    pub table_reader_bytes: u64,
+    /// Flushes and compactions running or waiting.
+    pub pending_jobs: u64,
+}
+
+pub trait Store: Send + Sync + 'static {
+    /// Applies `batch` atomically; with `sync` it is on the disk when this returns, else it survives the process only.
+    fn commit(&self, batch: &Batch, sync: bool) -> Result<(), StoreError>;
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
+
+    /// Closes the current memtables of both families and begins to write them to files, without waiting for it, so that
+    /// the write-ahead log behind them can go. The log's epochs end here: its files never overlap.
+    fn roll(&self) -> Result<(), StoreError>;
+
+    /// Gives the disk space of `from..to` in `Log` back. The caller never reads that range again; keys in it may vanish
+    /// at once, later or (those in files that reach beyond the range, or not flushed yet) with a later call.
+    fn drop_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError>;
+
+    fn figures(&self) -> Figures;
+
+    /// Makes everything committed durable and stops background work. No call may follow.
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+impl Batch {
+    pub fn put(&mut self, family: Family, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.ops.push(Op::Put { family, key: key.into(), value: value.into() });
+    }
+
+    pub fn delete(&mut self, family: Family, key: impl Into<Bytes>) {
+        self.ops.push(Op::Delete { family, key: key.into() });
+    }
+
+    pub fn delete_range(&mut self, from: impl Into<Bytes>, to: impl Into<Bytes>) {
+        self.ops.push(Op::DeleteRange { from: from.into(), to: to.into() });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+}
