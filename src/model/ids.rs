@@ -2,26 +2,28 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A position in one partition's log: the first record ever is 0. -1 means "none" on the Kafka wire only, never here.
 pub type Offset = i64;
 
 /// A stream's number in the store, never reused. (Kafka's topic id is a UUID kept beside it.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamId(pub u32);
 
 /// A partition's place in its stream: `0..P`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PartitionIndex(pub u32);
 
 /// One partition of one stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PartitionId {
     pub stream: StreamId,
     pub index: PartitionIndex,
 }
 
 /// A shard's number in its stream, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ShardOrdinal(pub u32);
 
 impl fmt::Display for PartitionId {
