@@ -33,7 +33,8 @@ pub struct Batch {
 pub enum Op {
     Put { family: Family, key: Bytes, value: Bytes },
     Delete { family: Family, key: Bytes },
-    /// Every key in `from..to`. For `Meta` only: the log is dropped by [`Store::drop_range`].
+    /// Every key in `from..to` (none if `to` is not above `from`). For `Meta` only: the log is dropped by
+    /// [`Store::drop_range`].
     DeleteRange { from: Bytes, to: Bytes },
 }
 
@@ -53,7 +54,8 @@ pub struct Scan {
     pub start: Start,
     /// Exclusive.
     pub end: Bytes,
-    /// The page ends with the entry that reaches either bound; it holds at least one entry if there is one.
+    /// The page ends with the entry that reaches either bound; it holds at least one entry if there is one, whatever the
+    /// bounds.
     pub entries_max: usize,
     /// Bytes of values.
     pub bytes_max: usize,
@@ -62,7 +64,7 @@ pub struct Scan {
 #[derive(Debug, Default)]
 pub struct Page {
     pub entries: Vec<(Bytes, Bytes)>,
-    /// True when a bound ended the page before the range did.
+    /// True when a bound ended the page: there may be more entries behind the last one, or none.
     pub more: bool,
 }
 
@@ -100,6 +102,10 @@ pub trait Store: Send + Sync + 'static {
 
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
 
+    /// Bytes of `Log`, as [`Batch::log_bytes`] counts them, after which a [`Store::roll`] is due. Going a little beyond is
+    /// harmless; far beyond, the store closes memtables by itself, in the middle of an epoch, and has to merge the files.
+    fn epoch_bytes_max(&self) -> usize;
+
     /// Closes the current memtables of both families and begins to write them to files, without waiting for it, so that
     /// the write-ahead log behind them can go. The log's epochs end here: its files never overlap.
     fn roll(&self) -> Result<(), StoreError>;
@@ -110,11 +116,23 @@ pub trait Store: Send + Sync + 'static {
 
     fn figures(&self) -> Figures;
 
-    /// Makes everything committed durable and stops background work. No call may follow.
+    /// Makes everything committed durable and stops background work. No commit may follow.
     fn close(&self) -> Result<(), StoreError>;
 }
 
+/// What an entry of [`Family::Log`] costs in memory beyond its key and value: sequence number, lengths, skip list node.
+const LOG_ENTRY_OVERHEAD: usize = 48;
+
 impl Batch {
+    /// The memory that the puts into [`Family::Log`] will take until they are flushed.
+    pub fn log_bytes(&self) -> usize {
+        let cost = |op: &Op| match op {
+            Op::Put { family: Family::Log, key, value } => key.len() + value.len() + LOG_ENTRY_OVERHEAD,
+            _ => 0,
+        };
+        self.ops.iter().map(cost).sum()
+    }
+
     pub fn put(&mut self, family: Family, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.ops.push(Op::Put { family, key: key.into(), value: value.into() });
     }

@@ -1,0 +1,69 @@
+//! The data folder itself: who holds it, and what its filesystem can do.
+//!
+//! The lock is on `anabranch.lock`, which holds the owner's process id as text so that a second start can name it. The
+//! system releases the lock with the process, however that ends; the file stays and means nothing without it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::OpenError;
+
+const LOCK_FILE: &str = "anabranch.lock";
+const PROBE_FILE: &str = "direct-io.probe";
+
+/// Holds the folder until it is dropped.
+pub(super) struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    pub(super) fn acquire(dir: &Path) -> Result<FolderLock, OpenError> {
+        let unusable = |error: io::Error| OpenError::Unusable {
+            folder: dir.to_path_buf(),
+            reason: format!("{LOCK_FILE}: {error}"),
+        };
+        // Not truncated by opening: the holder's process id must stay for us to read.
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_FILE)).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Held { pid: holder(&mut file) }),
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
+        Ok(FolderLock { _file: file })
+    }
+}
+
+/// The process id in a lock file; none while its new owner has not written it yet.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(20).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Whether files here can be written past the page cache. Asked by doing it, since a filesystem that refuses (some
+/// network and memory filesystems do) would otherwise fail the first flush.
+#[cfg(target_os = "linux")]
+pub(super) fn takes_direct_io(dir: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    #[repr(align(4096))]
+    struct Aligned([u8; 4096]);
+
+    let path = dir.join(PROBE_FILE);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
+    let written = options.open(&path).and_then(|mut file| file.write_all(&Aligned([0; 4096]).0));
+    // What cannot be removed was not made.
+    let _ = fs::remove_file(&path);
+    written.is_ok()
+}
+
+/// Elsewhere RocksDB asks the system in its own way, which no filesystem refuses.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn takes_direct_io(_dir: &Path) -> bool {
+    true
+}
