@@ -1,0 +1,3 @@
+module anabranch/compat/steps
+
+go 1.26.0
