@@ -1,0 +1,495 @@
+//! The broker's settings: those that stand behind topic settings and can be altered while running, and those that are
+//! fixed at the start and only described.
+//!
+//! [`BrokerValues`] is what the start decided, filled in by `server`; [`DynamicSettings`] is what clients altered since,
+//! stored by `broker` and applied at once, because every stream resolves its settings through [`BrokerSettings`].
+//! Altering a fixed setting is refused as Kafka refuses its read-only ones. A name that is neither is a custom setting:
+//! as in Kafka it is kept and listed, its value treated as sensitive, and it changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::definition::{Check, Definition, SettingError, ValueType};
+use super::topic::{self, Server, TOPIC_SETTINGS, TopicSetting};
+use super::{Overrides, Source};
+
+/// Custom settings of one scope.
+pub const CUSTOM_MAX: usize = 1_000;
+
+/// What the start decided. Times are milliseconds, sizes are bytes, -1 means no limit for the two retention values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerValues {
+    pub node_id: i32,
+    /// As Kafka writes listeners: `PLAINTEXT://127.0.0.1:9092,...`.
+    pub listeners: String,
+    pub advertised_listeners: String,
+    /// The data folder.
+    pub log_dirs: String,
+    pub num_partitions: i32,
+    pub auto_create_topics_enable: bool,
+    pub message_max_bytes: i64,
+    pub log_retention_ms: i64,
+    pub log_retention_bytes: i64,
+    pub log_segment_bytes: i64,
+    pub log_retention_check_interval_ms: i64,
+    pub socket_request_max_bytes: i64,
+    pub connections_max_idle_ms: i64,
+    pub max_connections: i64,
+    pub fetch_max_bytes: i64,
+    pub max_incremental_fetch_session_cache_slots: i64,
+    pub producer_id_expiration_ms: i64,
+    pub group_initial_rebalance_delay_ms: i64,
+    pub group_min_session_timeout_ms: i64,
+    pub group_max_session_timeout_ms: i64,
+    pub group_max_size: i64,
+    pub offsets_retention_ms: i64,
+    pub offset_metadata_max_bytes: i64,
+}
+
+impl Default for BrokerValues {
+    /// This broker's defaults: Kafka's, but that a new group does not wait for more members, more connections are bounded
+    /// and expired records are looked for more often.
+    fn default() -> BrokerValues {
+        BrokerValues {
+            node_id: 1,
+            listeners: String::new(),
+            advertised_listeners: String::new(),
+            log_dirs: String::new(),
+            num_partitions: 1,
+            auto_create_topics_enable: true,
+            message_max_bytes: 1_048_588,
+            log_retention_ms: 604_800_000,
+            log_retention_bytes: -1,
+            log_segment_bytes: 1 << 30,
+            log_retention_check_interval_ms: 30_000,
+            socket_request_max_bytes: 100 << 20,
+            connections_max_idle_ms: 600_000,
+            max_connections: 20_000,
+            fetch_max_bytes: 55 << 20,
+            max_incremental_fetch_session_cache_slots: 1_000,
+            producer_id_expiration_ms: 86_400_000,
+            group_initial_rebalance_delay_ms: 0,
+            group_min_session_timeout_ms: 6_000,
+            group_max_session_timeout_ms: 1_800_000,
+            group_max_size: i64::from(i32::MAX),
+            offsets_retention_ms: 7 * 86_400_000,
+            offset_metadata_max_bytes: 4_096,
+        }
+    }
+}
+
+/// What clients altered while the broker ran. Stored as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DynamicSettings {
+    /// For this node.
+    pub node: Overrides,
+    /// For every node of the cluster: Kafka's resource with the empty name.
+    pub cluster: Overrides,
+}
+
+/// Which of the two an alteration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Node,
+    Cluster,
+}
+
+/// The broker's settings as they stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerSettings {
+    values: BrokerValues,
+    dynamic: DynamicSettings,
+}
+
+/// A setting that is fixed at the start, and where its value comes from.
+pub(super) struct Fixed {
+    pub definition: Definition,
+    read: fn(&BrokerValues) -> Option<String>,
+}
+
+/// By name.
+pub(super) const FIXED: &[Fixed] = &[
+    fixed(
+        "advertised.listeners",
+        ValueType::String,
+        None,
+        |values| Some(values.advertised_listeners.clone()),
+        "Addresses that clients are told to connect to.",
+    ),
+    fixed(
+        "authorizer.class.name",
+        ValueType::String,
+        Some(""),
+        |_| None,
+        "Class that authorises requests; empty because every request is allowed.",
+    ),
+    fixed(
+        "auto.create.topics.enable",
+        ValueType::Boolean,
+        Some("true"),
+        |values| Some(values.auto_create_topics_enable.to_string()),
+        "Whether a topic is made when a client first asks for it.",
+    ),
+    fixed("broker.id", ValueType::Int, None, |values| Some(values.node_id.to_string()), "This broker's id."),
+    fixed("broker.rack", ValueType::String, None, |_| None, "Rack of this broker; a single broker has none."),
+    fixed(
+        "connections.max.idle.ms",
+        ValueType::Long,
+        Some("600000"),
+        |values| Some(values.connections_max_idle_ms.to_string()),
+        "A connection without a request for this long is closed.",
+    ),
+    fixed(
+        "default.replication.factor",
+        ValueType::Int,
+        Some("1"),
+        |_| None,
+        "Replicas of a topic made without saying how many.",
+    ),
+    fixed("delete.topic.enable", ValueType::Boolean, Some("true"), |_| None, "Whether topics can be deleted."),
+    fixed(
+        "fetch.max.bytes",
+        ValueType::Int,
+        Some("57671680"),
+        |values| Some(values.fetch_max_bytes.to_string()),
+        "Most bytes of records in one fetch answer, but for a first batch that is larger.",
+    ),
+    fixed(
+        "group.initial.rebalance.delay.ms",
+        ValueType::Int,
+        Some("0"),
+        |values| Some(values.group_initial_rebalance_delay_ms.to_string()),
+        "Time a new group waits for more members before its first rebalance.",
+    ),
+    fixed(
+        "group.max.session.timeout.ms",
+        ValueType::Int,
+        Some("1800000"),
+        |values| Some(values.group_max_session_timeout_ms.to_string()),
+        "Longest session timeout that a member may ask for.",
+    ),
+    fixed(
+        "group.max.size",
+        ValueType::Int,
+        Some("2147483647"),
+        |values| Some(values.group_max_size.to_string()),
+        "Most members of one group.",
+    ),
+    fixed(
+        "group.min.session.timeout.ms",
+        ValueType::Int,
+        Some("6000"),
+        |values| Some(values.group_min_session_timeout_ms.to_string()),
+        "Shortest session timeout that a member may ask for.",
+    ),
+    fixed(
+        "listeners",
+        ValueType::String,
+        None,
+        |values| Some(values.listeners.clone()),
+        "Addresses that the broker listens on.",
+    ),
+    fixed(
+        "log.dirs",
+        ValueType::String,
+        None,
+        |values| Some(values.log_dirs.clone()),
+        "Folder that holds everything the broker keeps.",
+    ),
+    fixed(
+        "log.flush.scheduler.interval.ms",
+        ValueType::Long,
+        Some("9223372036854775807"),
+        |_| None,
+        "Stands in for log.flush.interval.ms where that is not set. Has no effect here: the durability setting decides when to sync.",
+    ),
+    fixed(
+        "log.retention.check.interval.ms",
+        ValueType::Long,
+        Some("30000"),
+        |values| Some(values.log_retention_check_interval_ms.to_string()),
+        "Time between two looks for expired records.",
+    ),
+    fixed(
+        "log.retention.hours",
+        ValueType::Int,
+        Some("168"),
+        |_| None,
+        "Hours that records are kept where neither log.retention.ms nor log.retention.minutes is set.",
+    ),
+    fixed(
+        "log.retention.minutes",
+        ValueType::Int,
+        None,
+        |_| None,
+        "Minutes that records are kept where log.retention.ms is not set.",
+    ),
+    fixed(
+        "log.roll.hours",
+        ValueType::Int,
+        Some("168"),
+        |_| None,
+        "Hours after which a segment ends where log.roll.ms is not set.",
+    ),
+    fixed(
+        "log.roll.jitter.hours",
+        ValueType::Int,
+        Some("0"),
+        |_| None,
+        "Random hours taken off the time of a segment where log.roll.jitter.ms is not set. Has no effect here.",
+    ),
+    fixed(
+        "max.connections",
+        ValueType::Int,
+        Some("20000"),
+        |values| Some(values.max_connections.to_string()),
+        "Connections at once; further ones are closed.",
+    ),
+    fixed(
+        "max.incremental.fetch.session.cache.slots",
+        ValueType::Int,
+        Some("1000"),
+        |values| Some(values.max_incremental_fetch_session_cache_slots.to_string()),
+        "Incremental fetch sessions that are kept.",
+    ),
+    fixed("node.id", ValueType::Int, None, |values| Some(values.node_id.to_string()), "This node's id."),
+    fixed(
+        "num.partitions",
+        ValueType::Int,
+        Some("1"),
+        |values| Some(values.num_partitions.to_string()),
+        "Partitions of a topic made without saying how many.",
+    ),
+    fixed(
+        "offset.metadata.max.bytes",
+        ValueType::Int,
+        Some("4096"),
+        |values| Some(values.offset_metadata_max_bytes.to_string()),
+        "Longest metadata of a committed offset.",
+    ),
+    fixed(
+        "offsets.retention.minutes",
+        ValueType::Int,
+        Some("10080"),
+        |values| Some((values.offsets_retention_ms / 60_000).to_string()),
+        "Minutes that the committed offsets of an empty group are kept.",
+    ),
+    fixed(
+        "process.roles",
+        ValueType::List,
+        Some("broker,controller"),
+        |_| None,
+        "What this node does: it is broker and controller in one.",
+    ),
+    fixed(
+        "producer.id.expiration.ms",
+        ValueType::Int,
+        Some("86400000"),
+        |values| Some(values.producer_id_expiration_ms.to_string()),
+        "An idempotent producer silent for this long is forgotten.",
+    ),
+    fixed(
+        "remote.log.storage.system.enable",
+        ValueType::Boolean,
+        Some("false"),
+        |_| None,
+        "Whether tiered storage is available: it is not.",
+    ),
+    fixed(
+        "socket.request.max.bytes",
+        ValueType::Int,
+        Some("104857600"),
+        |values| Some(values.socket_request_max_bytes.to_string()),
+        "Largest request.",
+    ),
+];
+
+const fn fixed(
+    name: &'static str,
+    value_type: ValueType,
+    default: Option<&'static str>,
+    read: fn(&BrokerValues) -> Option<String>,
+    documentation: &'static str,
+) -> Fixed {
+    Fixed { definition: Definition { name, value_type, default, check: Check::Any, documentation }, read }
+}
+
+/// The topic setting that the broker setting `name` stands behind.
+pub(super) fn behind(name: &str) -> Option<(&'static TopicSetting, Server)> {
+    TOPIC_SETTINGS
+        .iter()
+        .find_map(|setting| setting.server.filter(|server| server.name == name).map(|server| (setting, server)))
+}
+
+pub(super) fn fixed_setting(name: &str) -> Option<&'static Fixed> {
+    FIXED.iter().find(|setting| setting.definition.name == name)
+}
+
+impl BrokerSettings {
+    pub fn new(values: BrokerValues, dynamic: DynamicSettings) -> BrokerSettings {
+        BrokerSettings { values, dynamic }
+    }
+
+    pub fn dynamic(&self) -> &DynamicSettings {
+        &self.dynamic
+    }
+
+    /// The same start with other alterations.
+    pub fn with_dynamic(&self, dynamic: DynamicSettings) -> BrokerSettings {
+        BrokerSettings { values: self.values.clone(), dynamic }
+    }
+
+    /// The value that the broker setting `name` was given, and by what; `None` where only its default is left.
+    pub fn given(&self, name: &str) -> Option<(String, Source)> {
+        [Source::DynamicBroker, Source::DynamicDefaultBroker, Source::StaticBroker]
+            .into_iter()
+            .find_map(|source| self.given_by(source, name).map(|value| (value, source)))
+    }
+
+    /// What one source says of the broker setting `name`.
+    pub(super) fn given_by(&self, source: Source, name: &str) -> Option<String> {
+        match source {
+            Source::DynamicTopic => None,
+            Source::DynamicBroker => self.dynamic.node.get(name).cloned(),
+            Source::DynamicDefaultBroker => self.dynamic.cluster.get(name).cloned(),
+            Source::StaticBroker => self.given_at_start(name),
+            Source::Default => default_of(name).map(str::to_owned),
+        }
+    }
+
+    /// The value from the start, where it is not the default.
+    fn given_at_start(&self, name: &str) -> Option<String> {
+        if let Some(setting) = fixed_setting(name) {
+            return (setting.read)(&self.values).filter(|value| Some(value.as_str()) != setting.definition.default);
+        }
+        let (setting, _) = behind(name)?;
+        let value = match setting.definition.name {
+            topic::MAX_MESSAGE_BYTES => self.values.message_max_bytes,
+            topic::RETENTION_MS => self.values.log_retention_ms,
+            topic::RETENTION_BYTES => self.values.log_retention_bytes,
+            topic::SEGMENT_BYTES => self.values.log_segment_bytes,
+            _ => return None,
+        };
+        Some(value.to_string()).filter(|value| Some(value.as_str()) != setting.definition.default)
+    }
+}
+
+impl DynamicSettings {
+    pub fn scope(&self, scope: Scope) -> &Overrides {
+        match scope {
+            Scope::Node => &self.node,
+            Scope::Cluster => &self.cluster,
+        }
+    }
+
+    /// These settings with all of `scope` replaced by `altered`, once that has been judged.
+    pub fn replaced(&self, scope: Scope, altered: Overrides) -> Result<DynamicSettings, SettingError> {
+        let altered = validate_dynamic(altered)?;
+        let mut settings = self.clone();
+        match scope {
+            Scope::Node => settings.node = altered,
+            Scope::Cluster => settings.cluster = altered,
+        }
+        Ok(settings)
+    }
+}
+
+/// Judges all that one scope is to hold.
+fn validate_dynamic(altered: Overrides) -> Result<Overrides, SettingError> {
+    let refused: Vec<_> = altered.keys().filter(|name| fixed_setting(name).is_some()).cloned().collect();
+    if !refused.is_empty() {
+        return Err(SettingError::NotDynamic(refused));
+    }
+    if altered.keys().filter(|name| behind(name).is_none()).count() > CUSTOM_MAX {
+        return Err(SettingError::TooManyCustom { max: CUSTOM_MAX });
+    }
+    altered
+        .into_iter()
+        .map(|(name, value)| match behind(&name) {
+            Some((setting, _)) => {
+                let value = setting.definition.parse_as(&name, &value)?.to_string();
+                Ok((name, value))
+            }
+            None => Ok((name, value)),
+        })
+        .collect()
+}
+
+/// The built-in default of a broker setting.
+fn default_of(name: &str) -> Option<&'static str> {
+    match behind(name) {
+        Some((setting, server)) => server.default(setting.definition.default),
+        None => fixed_setting(name).and_then(|setting| setting.definition.default),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overrides(pairs: &[(&str, &str)]) -> Overrides {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_tables_are_sorted_apart_and_their_fallbacks_exist() {
+        let names: Vec<_> = FIXED.iter().map(|setting| setting.definition.name).collect();
+        assert!(names.is_sorted());
+        assert!(names.iter().all(|name| behind(name).is_none()));
+        for server in TOPIC_SETTINGS.iter().filter_map(|setting| setting.server) {
+            assert!(server.fallbacks.iter().all(|name| fixed_setting(name).is_some()), "{}", server.name);
+        }
+        for setting in FIXED {
+            let definition = setting.definition;
+            if let Some(default) = definition.default {
+                assert_eq!(definition.parse(default).unwrap().to_string(), default, "{}", definition.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_of_the_start_are_the_tables() {
+        let settings = BrokerSettings::default();
+        let given: Vec<_> = FIXED
+            .iter()
+            .map(|setting| setting.definition.name)
+            .chain(TOPIC_SETTINGS.iter().filter_map(|setting| setting.server.map(|server| server.name)))
+            .filter(|name| settings.given(name).is_some())
+            .collect();
+        assert_eq!(given, ["advertised.listeners", "broker.id", "listeners", "log.dirs", "node.id"]);
+    }
+
+    #[test]
+    fn values_of_the_start_and_altered_ones_know_their_source() {
+        let values = BrokerValues { log_segment_bytes: 1 << 20, num_partitions: 4, ..BrokerValues::default() };
+        let dynamic = DynamicSettings::default()
+            .replaced(Scope::Cluster, overrides(&[("log.segment.bytes", " 2097152")]))
+            .unwrap();
+        let start = BrokerSettings::new(values, DynamicSettings::default());
+        let at = |value: &str, source| Some((value.to_owned(), source));
+        assert_eq!(start.given("log.segment.bytes"), at("1048576", Source::StaticBroker));
+        assert_eq!(start.given("num.partitions"), at("4", Source::StaticBroker));
+        assert_eq!(start.given("log.retention.ms"), None);
+        let altered = start.with_dynamic(dynamic);
+        assert_eq!(altered.given("log.segment.bytes"), at("2097152", Source::DynamicDefaultBroker));
+    }
+
+    #[test]
+    fn only_what_is_applied_live_can_be_altered() {
+        let replace = |pairs: &[(&str, &str)]| DynamicSettings::default().replaced(Scope::Node, overrides(pairs));
+        assert_eq!(
+            replace(&[("num.partitions", "3"), ("node.id", "2"), ("log.retention.ms", "1")]).unwrap_err().to_string(),
+            "Cannot update these configs dynamically: Set(node.id, num.partitions)"
+        );
+        assert_eq!(
+            replace(&[("log.roll.ms", "0")]).unwrap_err().to_string(),
+            "Invalid value 0 for configuration log.roll.ms: Value must be at least 1"
+        );
+        assert!(replace(&[("log.cleanup.policy", "compact")]).is_err());
+        // A plugin's setting, in Kafka's eyes.
+        assert_eq!(replace(&[("my.plugin.key", " v ")]).unwrap().node["my.plugin.key"], " v ");
+        let many: Overrides = (0..=CUSTOM_MAX).map(|n| (format!("custom.{n}"), String::new())).collect();
+        let refused = DynamicSettings::default().replaced(Scope::Node, many);
+        assert_eq!(refused, Err(SettingError::TooManyCustom { max: CUSTOM_MAX }));
+    }
+}
