@@ -101,6 +101,10 @@ pub struct BrokerSettings {
     dynamic: DynamicSettings,
 }
 
+/// Where a broker setting's value may come from, highest precedence first.
+pub(super) const BROKER_SOURCES: [Source; 4] =
+    [Source::DynamicBroker, Source::DynamicDefaultBroker, Source::StaticBroker, Source::Default];
+
 /// A setting that is fixed at the start, and where its value comes from.
 pub(super) struct Fixed {
     pub definition: Definition,
@@ -341,9 +345,8 @@ impl BrokerSettings {
 
     /// The value that the broker setting `name` was given, and by what; `None` where only its default is left.
     pub fn given(&self, name: &str) -> Option<(String, Source)> {
-        [Source::DynamicBroker, Source::DynamicDefaultBroker, Source::StaticBroker]
-            .into_iter()
-            .find_map(|source| self.given_by(source, name).map(|value| (value, source)))
+        let mut sources = BROKER_SOURCES.into_iter().filter(|source| *source != Source::Default);
+        sources.find_map(|source| self.given_by(source, name).map(|value| (value, source)))
     }
 
     /// What one source says of the broker setting `name`.

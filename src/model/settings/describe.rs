@@ -1,7 +1,7 @@
 //! Every setting with its value, where that comes from, and what else could have given it: DescribeConfigs' and
 //! CreateTopics' view. Called by the Kafka door.
 
-use super::broker::{FIXED, behind, fixed_setting};
+use super::broker::{BROKER_SOURCES, FIXED, behind, fixed_setting};
 use super::definition::{Definition, ValueType};
 use super::topic::{TOPIC_SETTINGS, topic_setting};
 use super::{BrokerSettings, Overrides, Scope, Source};
@@ -28,9 +28,6 @@ pub struct Synonym {
     pub value: Option<String>,
     pub source: Source,
 }
-
-const BROKER_SOURCES: [Source; 4] =
-    [Source::DynamicBroker, Source::DynamicDefaultBroker, Source::StaticBroker, Source::Default];
 
 /// All settings of a topic, by name.
 pub fn topic(overrides: &Overrides, broker: &BrokerSettings) -> Vec<Described> {

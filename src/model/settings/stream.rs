@@ -1,7 +1,6 @@
-//! The typed values that one stream's partitions work with. `broker` resolves them when a stream is opened or when its
-//! settings or the broker's change, and hands the result to the log.
+//! The typed values that one stream's partitions work with. `broker` computes them when a stream is opened and whenever
+//! its settings or the broker's change, and hands the result to the log.
 
-use super::definition::{SettingError, Value, invalid};
 use super::topic::{self, effective, number};
 use super::{BrokerSettings, Overrides};
 
@@ -9,10 +8,10 @@ use super::{BrokerSettings, Overrides};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSettings {
     pub cleanup_policy: CleanupPolicy,
-    /// `None`: no limit.
-    pub retention_ms: Option<i64>,
-    /// Of one partition; `None`: no limit.
-    pub retention_bytes: Option<i64>,
+    /// -1: no limit.
+    pub retention_ms: i64,
+    /// Of one partition; -1: no limit.
+    pub retention_bytes: i64,
     pub segment_bytes: i64,
     pub segment_ms: i64,
     pub max_message_bytes: i32,
@@ -52,69 +51,87 @@ pub enum Compression {
     Zstd(i32),
 }
 
+impl Default for StreamSettings {
+    /// The built-in defaults of [`topic::TOPIC_SETTINGS`].
+    fn default() -> StreamSettings {
+        StreamSettings {
+            cleanup_policy: CleanupPolicy::Delete,
+            retention_ms: 604_800_000,
+            retention_bytes: -1,
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            compression: Compression::Producer,
+            min_insync_replicas: 1,
+            delete_retention_ms: 86_400_000,
+        }
+    }
+}
+
 impl StreamSettings {
-    /// The effective settings of a stream that overrides `overrides`. Fails only where a stored value is none that
-    /// validation would have let through.
-    pub fn resolve(overrides: &Overrides, broker: &BrokerSettings) -> Result<StreamSettings, SettingError> {
-        let long = |name| number(name, overrides, broker);
-        let int = |name| long(name).map(narrow);
-        let limit = |name| long(name).map(|value| (value >= 0).then_some(value));
-        let segment_bytes = match effective(topic::INTERNAL_SEGMENT_BYTES, overrides, broker)? {
-            Some(Value::Number(bytes)) => bytes,
-            Some(_) | None => long(topic::SEGMENT_BYTES)?,
-        };
-        Ok(StreamSettings {
-            cleanup_policy: cleanup_policy(overrides, broker)?,
-            retention_ms: limit(topic::RETENTION_MS)?,
-            retention_bytes: limit(topic::RETENTION_BYTES)?,
-            segment_bytes,
-            segment_ms: long(topic::SEGMENT_MS)?,
-            max_message_bytes: int(topic::MAX_MESSAGE_BYTES)?,
-            timestamp_type: timestamp_type(overrides, broker)?,
-            timestamp_before_max_ms: long(topic::MESSAGE_TIMESTAMP_BEFORE_MAX_MS)?,
-            timestamp_after_max_ms: long(topic::MESSAGE_TIMESTAMP_AFTER_MAX_MS)?,
-            compression: compression(overrides, broker)?,
-            min_insync_replicas: int(topic::MIN_INSYNC_REPLICAS)?,
-            delete_retention_ms: long(topic::DELETE_RETENTION_MS)?,
-        })
+    /// The effective settings of a stream that overrides `overrides`.
+    pub fn effective(overrides: &Overrides, broker: &BrokerSettings) -> StreamSettings {
+        let default = StreamSettings::default();
+        let long = |name, default| number(name, overrides, broker).unwrap_or(default);
+        let limit = |name, default| long(name, default).max(-1);
+        let segment_bytes = long(topic::SEGMENT_BYTES, default.segment_bytes);
+        let max_message_bytes = number(topic::MAX_MESSAGE_BYTES, overrides, broker);
+        let min_insync_replicas = number(topic::MIN_INSYNC_REPLICAS, overrides, broker);
+        StreamSettings {
+            cleanup_policy: cleanup_policy(overrides, broker),
+            retention_ms: limit(topic::RETENTION_MS, default.retention_ms),
+            retention_bytes: limit(topic::RETENTION_BYTES, default.retention_bytes),
+            segment_bytes: long(topic::INTERNAL_SEGMENT_BYTES, segment_bytes),
+            segment_ms: long(topic::SEGMENT_MS, default.segment_ms),
+            max_message_bytes: narrow(max_message_bytes).unwrap_or(default.max_message_bytes),
+            timestamp_type: timestamp_type(overrides, broker).unwrap_or(default.timestamp_type),
+            timestamp_before_max_ms: long(topic::MESSAGE_TIMESTAMP_BEFORE_MAX_MS, default.timestamp_before_max_ms),
+            timestamp_after_max_ms: long(topic::MESSAGE_TIMESTAMP_AFTER_MAX_MS, default.timestamp_after_max_ms),
+            compression: compression(overrides, broker).unwrap_or(default.compression),
+            min_insync_replicas: narrow(min_insync_replicas).unwrap_or(default.min_insync_replicas),
+            delete_retention_ms: long(topic::DELETE_RETENTION_MS, default.delete_retention_ms),
+        }
     }
 }
 
-fn cleanup_policy(overrides: &Overrides, broker: &BrokerSettings) -> Result<CleanupPolicy, SettingError> {
-    let policies = text(topic::CLEANUP_POLICY, overrides, broker)?;
-    Ok(if policies.is_empty() { CleanupPolicy::Keep } else { CleanupPolicy::Delete })
-}
-
-fn timestamp_type(overrides: &Overrides, broker: &BrokerSettings) -> Result<TimestampType, SettingError> {
-    let name = topic::MESSAGE_TIMESTAMP_TYPE;
-    match text(name, overrides, broker)?.as_str() {
-        "CreateTime" => Ok(TimestampType::CreateTime),
-        "LogAppendTime" => Ok(TimestampType::LogAppendTime),
-        other => Err(invalid(name, other, "not a timestamp type")),
+fn cleanup_policy(overrides: &Overrides, broker: &BrokerSettings) -> CleanupPolicy {
+    match text(topic::CLEANUP_POLICY, overrides, broker) {
+        Some(policies) if policies.is_empty() => CleanupPolicy::Keep,
+        Some(_) | None => CleanupPolicy::Delete,
     }
 }
 
-fn compression(overrides: &Overrides, broker: &BrokerSettings) -> Result<Compression, SettingError> {
-    let level = |name| number(name, overrides, broker).map(narrow);
-    let name = topic::COMPRESSION_TYPE;
-    Ok(match text(name, overrides, broker)?.as_str() {
+fn timestamp_type(overrides: &Overrides, broker: &BrokerSettings) -> Option<TimestampType> {
+    match text(topic::MESSAGE_TIMESTAMP_TYPE, overrides, broker)?.as_str() {
+        "CreateTime" => Some(TimestampType::CreateTime),
+        "LogAppendTime" => Some(TimestampType::LogAppendTime),
+        _ => None,
+    }
+}
+
+fn compression(overrides: &Overrides, broker: &BrokerSettings) -> Option<Compression> {
+    let level = |name| narrow(number(name, overrides, broker));
+    Some(match text(topic::COMPRESSION_TYPE, overrides, broker)?.as_str() {
         "producer" => Compression::Producer,
         "uncompressed" => Compression::Uncompressed,
         "gzip" => Compression::Gzip(level(topic::COMPRESSION_GZIP_LEVEL)?),
         "snappy" => Compression::Snappy,
         "lz4" => Compression::Lz4(level(topic::COMPRESSION_LZ4_LEVEL)?),
         "zstd" => Compression::Zstd(level(topic::COMPRESSION_ZSTD_LEVEL)?),
-        other => return Err(invalid(name, other, "not a compression type")),
+        _ => return None,
     })
 }
 
-fn text(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Result<String, SettingError> {
-    Ok(effective(name, overrides, broker)?.map(|value| value.to_string()).unwrap_or_default())
+fn text(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Option<String> {
+    effective(name, overrides, broker).map(|value| value.to_string())
 }
 
-/// Settings of type INT have been parsed as 32 bits, so nothing is lost.
-fn narrow(value: i64) -> i32 {
-    value.clamp(i32::MIN.into(), i32::MAX.into()) as i32
+/// Settings of type INT have been read as 32 bits, so nothing is lost.
+fn narrow(value: Option<i64>) -> Option<i32> {
+    value.and_then(|value| i32::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -127,27 +144,13 @@ mod tests {
     }
 
     fn resolve(topic: &[(&str, &str)], broker: &BrokerSettings) -> StreamSettings {
-        StreamSettings::resolve(&overrides(topic), broker).unwrap()
+        StreamSettings::effective(&overrides(topic), broker)
     }
 
     #[test]
-    fn without_overrides_the_defaults_are_kafkas() {
+    fn without_overrides_the_defaults_are_the_tables() {
         let broker = BrokerSettings::new(BrokerValues::default(), DynamicSettings::default());
-        let expected = StreamSettings {
-            cleanup_policy: CleanupPolicy::Delete,
-            retention_ms: Some(604_800_000),
-            retention_bytes: None,
-            segment_bytes: 1 << 30,
-            segment_ms: 604_800_000,
-            max_message_bytes: 1_048_588,
-            timestamp_type: TimestampType::CreateTime,
-            timestamp_before_max_ms: i64::MAX,
-            timestamp_after_max_ms: 3_600_000,
-            compression: Compression::Producer,
-            min_insync_replicas: 1,
-            delete_retention_ms: 86_400_000,
-        };
-        assert_eq!(resolve(&[], &broker), expected);
+        assert_eq!(resolve(&[], &broker), StreamSettings::default());
     }
 
     #[test]
@@ -159,10 +162,10 @@ mod tests {
         };
         let retention = |topic: &[(&str, &str)], broker| resolve(topic, &broker).retention_ms;
         let (node, cluster) = ([("log.retention.ms", "3000")], [("log.retention.ms", "4000")]);
-        assert_eq!(retention(&[], with(&[], &[])), Some(5_000));
-        assert_eq!(retention(&[], with(&[], &cluster)), Some(4_000));
-        assert_eq!(retention(&[], with(&node, &cluster)), Some(3_000));
-        assert_eq!(retention(&[("retention.ms", "-1")], with(&node, &cluster)), None);
+        assert_eq!(retention(&[], with(&[], &[])), 5_000);
+        assert_eq!(retention(&[], with(&[], &cluster)), 4_000);
+        assert_eq!(retention(&[], with(&node, &cluster)), 3_000);
+        assert_eq!(retention(&[("retention.ms", "-1")], with(&node, &cluster)), -1);
     }
 
     #[test]
@@ -185,13 +188,14 @@ mod tests {
         );
         assert_eq!(settings.cleanup_policy, CleanupPolicy::Keep);
         assert_eq!(settings.timestamp_type, TimestampType::LogAppendTime);
-        assert_eq!((settings.retention_bytes, settings.segment_bytes), (Some(0), 512));
+        assert_eq!((settings.retention_bytes, settings.segment_bytes), (0, 512));
     }
 
     #[test]
-    fn a_stored_value_that_is_none_is_an_error() {
-        let broker = BrokerSettings::new(BrokerValues::default(), DynamicSettings::default());
-        let broken = StreamSettings::resolve(&overrides(&[("segment.ms", "soon")]), &broker);
-        assert!(matches!(broken, Err(SettingError::Invalid { .. })));
+    fn a_stored_value_that_does_not_read_counts_as_not_set() {
+        let cluster = overrides(&[("log.roll.ms", "77"), ("log.message.timestamp.type", "Never")]);
+        let dynamic = DynamicSettings { cluster, ..DynamicSettings::default() };
+        let settings = resolve(&[("segment.ms", "soon")], &BrokerSettings::new(BrokerValues::default(), dynamic));
+        assert_eq!((settings.segment_ms, settings.timestamp_type), (77, TimestampType::CreateTime));
     }
 }

@@ -4,6 +4,7 @@
 //! has no meaning on this log (index files, preallocation, tiers) is accepted, kept and described, as clients expect,
 //! and says so in its documentation.
 
+use super::broker::BROKER_SOURCES;
 use super::definition::{Check, Definition, SettingError, Value, ValueType};
 use super::{BrokerSettings, Overrides};
 
@@ -398,9 +399,11 @@ pub fn validate_overrides<'a>(
     for (name, value) in values {
         canonical.insert(name.to_owned(), validate(name, value)?);
     }
-    let min = number(MIN_COMPACTION_LAG_MS, &canonical, broker)?;
-    let max = number(MAX_COMPACTION_LAG_MS, &canonical, broker)?;
-    if min > max { Err(SettingError::CompactionLags { min, max }) } else { Ok(canonical) }
+    let lag = |name| number(name, &canonical, broker);
+    match (lag(MIN_COMPACTION_LAG_MS), lag(MAX_COMPACTION_LAG_MS)) {
+        (Some(min), Some(max)) if min > max => Err(SettingError::CompactionLags { min, max }),
+        _ => Ok(canonical),
+    }
 }
 
 fn parse(name: &str, value: &str) -> Result<Value, SettingError> {
@@ -408,32 +411,25 @@ fn parse(name: &str, value: &str) -> Result<Value, SettingError> {
     setting.definition.parse(value)
 }
 
-/// The effective value; `None` where nothing gives one. Fails only where a stored value does not parse.
-pub(super) fn effective(
-    name: &str,
-    overrides: &Overrides,
-    broker: &BrokerSettings,
-) -> Result<Option<Value>, SettingError> {
-    let setting = topic_setting(name).ok_or_else(|| SettingError::UnknownName(name.to_owned()))?;
+/// The effective value; `None` where nothing gives one. A stored value that does not read as its type (only another
+/// version of this broker can have written it) counts as not set.
+pub(super) fn effective(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Option<Value> {
+    let setting = topic_setting(name)?;
     let definition = &setting.definition;
-    if let Some(value) = overrides.get(name) {
-        return definition.typed(name, value).map(Some);
-    }
-    if let Some(server) = setting.server
-        && let Some((value, _)) = broker.given(server.name)
-    {
-        return definition.typed(server.name, &value).map(Some);
-    }
-    definition.default.map(|value| definition.typed(name, value)).transpose()
+    let own = overrides.get(name).and_then(|value| definition.typed(name, value).ok());
+    let given = || {
+        let server = setting.server?;
+        let mut values = BROKER_SOURCES.into_iter().filter_map(|source| broker.given_by(source, server.name));
+        values.find_map(|value| definition.typed(server.name, &value).ok())
+    };
+    own.or_else(given).or_else(|| definition.typed(name, definition.default?).ok())
 }
 
 /// The effective value of a setting that is a whole number.
-pub(super) fn number(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Result<i64, SettingError> {
+pub(super) fn number(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Option<i64> {
     match effective(name, overrides, broker)? {
-        Some(Value::Number(number)) => Ok(number),
-        Some(Value::Boolean(_) | Value::Double(_) | Value::Text(_) | Value::List(_)) | None => {
-            Err(SettingError::UnknownName(name.to_owned()))
-        }
+        Value::Number(number) => Some(number),
+        Value::Boolean(_) | Value::Double(_) | Value::Text(_) | Value::List(_) => None,
     }
 }
 
