@@ -1,0 +1,199 @@
+//! Bounded readers: over bytes in memory, and over what a codec inflates.
+
+use std::io::{ErrorKind, Read};
+
+use bytes::{Bytes, BytesMut};
+
+use super::codec::Codec;
+use super::error::RecordFault;
+
+/// How much of an inflated stream is held at a time.
+const WINDOW: usize = 16 << 10;
+
+/// Reads forward through the records of a batch; never beyond what is really there.
+pub(super) trait Cursor {
+    /// Bytes read so far.
+    fn position(&self) -> u64;
+    fn byte(&mut self) -> Result<u8, RecordFault>;
+    fn skip(&mut self, len: u64) -> Result<(), RecordFault>;
+    fn at_end(&mut self) -> Result<bool, RecordFault>;
+
+    /// A zigzag varint of at most 32 bits.
+    fn varint(&mut self) -> Result<i32, RecordFault> {
+        let mut raw = u32::from(self.byte()?);
+        if raw >= 0x80 {
+            raw &= 0x7f;
+            let mut shift = 7;
+            loop {
+                let byte = self.byte()?;
+                if shift == 28 && byte > 0x0f {
+                    return Err(RecordFault::Varint);
+                }
+                raw |= u32::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+                shift += 7;
+            }
+        }
+        Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
+    }
+
+    /// A zigzag varint of at most 64 bits.
+    fn varlong(&mut self) -> Result<i64, RecordFault> {
+        let mut raw = 0;
+        let mut shift = 0;
+        loop {
+            let byte = self.byte()?;
+            if shift == 63 && byte > 0x01 {
+                return Err(RecordFault::Varint);
+            }
+            raw |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok((raw >> 1) as i64 ^ -((raw & 1) as i64));
+            }
+            shift += 7;
+        }
+    }
+}
+
+/// A cursor that can also hand out what it passes.
+pub(super) trait Take: Cursor {
+    fn take(&mut self, len: u64) -> Result<Bytes, RecordFault>;
+}
+
+/// Over bytes in memory.
+pub(super) struct Slice<T> {
+    bytes: T,
+    at: usize,
+}
+
+impl<T: AsRef<[u8]>> Slice<T> {
+    pub(super) fn new(bytes: T) -> Slice<T> {
+        Slice { bytes, at: 0 }
+    }
+
+    /// Where the next `len` bytes end.
+    fn end_of(&self, len: u64) -> Result<usize, RecordFault> {
+        let len = usize::try_from(len).map_err(|_| RecordFault::Cut)?;
+        self.at.checked_add(len).filter(|end| *end <= self.bytes.as_ref().len()).ok_or(RecordFault::Cut)
+    }
+}
+
+impl<T: AsRef<[u8]>> Cursor for Slice<T> {
+    fn position(&self) -> u64 {
+        self.at as u64
+    }
+
+    #[inline]
+    fn byte(&mut self) -> Result<u8, RecordFault> {
+        let byte = *self.bytes.as_ref().get(self.at).ok_or(RecordFault::Cut)?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    #[inline]
+    fn skip(&mut self, len: u64) -> Result<(), RecordFault> {
+        self.at = self.end_of(len)?;
+        Ok(())
+    }
+
+    fn at_end(&mut self) -> Result<bool, RecordFault> {
+        Ok(self.at == self.bytes.as_ref().len())
+    }
+}
+
+impl Take for Slice<Bytes> {
+    fn take(&mut self, len: u64) -> Result<Bytes, RecordFault> {
+        let start = self.at;
+        self.at = self.end_of(len)?;
+        Ok(self.bytes.slice(start..self.at))
+    }
+}
+
+/// Over what a codec inflates, through a window of fixed size.
+pub(super) struct Inflated<R> {
+    codec: Codec,
+    source: R,
+    window: Vec<u8>,
+    /// The part of the window that is filled and not yet read.
+    start: usize,
+    end: usize,
+    /// Bytes inflated before this window.
+    before: u64,
+    inflated_max: u64,
+}
+
+impl<R: Read> Inflated<R> {
+    /// `inflated_max` caps the bytes that the source may give in all.
+    pub(super) fn new(codec: Codec, source: R, inflated_max: u64) -> Inflated<R> {
+        Inflated { codec, source, window: vec![0; WINDOW], start: 0, end: 0, before: 0, inflated_max }
+    }
+
+    /// What is left in the window, filled again when nothing is; empty at the end.
+    fn available(&mut self) -> Result<&[u8], RecordFault> {
+        if self.start == self.end {
+            self.before += self.end as u64;
+            self.start = 0;
+            self.end = 0;
+            self.end = loop {
+                match self.source.read(&mut self.window) {
+                    Ok(count) => break count,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        return Err(RecordFault::Decompress { codec: self.codec, reason: error.to_string() });
+                    }
+                }
+            };
+            if self.before + self.end as u64 > self.inflated_max {
+                return Err(RecordFault::InflatesTooMuch(self.inflated_max));
+            }
+        }
+        Ok(self.window.get(self.start..self.end).unwrap_or_default())
+    }
+
+    /// Passes `len` bytes, piece by piece as they come.
+    fn pass(&mut self, mut len: u64, mut piece: impl FnMut(&[u8])) -> Result<(), RecordFault> {
+        while len > 0 {
+            let available = self.available()?;
+            let count = available.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            if count == 0 {
+                return Err(RecordFault::Cut);
+            }
+            piece(available.get(..count).unwrap_or_default());
+            self.start += count;
+            len -= count as u64;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Cursor for Inflated<R> {
+    fn position(&self) -> u64 {
+        self.before + self.start as u64
+    }
+
+    #[inline]
+    fn byte(&mut self) -> Result<u8, RecordFault> {
+        let byte = *self.available()?.first().ok_or(RecordFault::Cut)?;
+        self.start += 1;
+        Ok(byte)
+    }
+
+    fn skip(&mut self, len: u64) -> Result<(), RecordFault> {
+        self.pass(len, |_| ())
+    }
+
+    fn at_end(&mut self) -> Result<bool, RecordFault> {
+        Ok(self.available()?.is_empty())
+    }
+}
+
+impl<R: Read> Take for Inflated<R> {
+    fn take(&mut self, len: u64) -> Result<Bytes, RecordFault> {
+        // Grows with what really comes, whatever length was claimed.
+        let mut taken = BytesMut::with_capacity(usize::try_from(len).unwrap_or(WINDOW).min(WINDOW));
+        self.pass(len, |piece| taken.extend_from_slice(piece))?;
+        Ok(taken.freeze())
+    }
+}

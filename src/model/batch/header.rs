@@ -1,0 +1,200 @@
+//! The 61 bytes before the records, and where one batch ends and the next begins.
+
+use bytes::{Buf, Bytes};
+
+use super::NO_PRODUCER_ID;
+use super::codec::Codec;
+use super::error::BatchError;
+use crate::model::ids::Offset;
+
+/// Where each field begins, in bytes from the start of the batch.
+pub mod at {
+    pub const BASE_OFFSET: usize = 0;
+    pub const BATCH_LENGTH: usize = 8;
+    pub const PARTITION_LEADER_EPOCH: usize = 12;
+    pub const MAGIC: usize = 16;
+    pub const CRC: usize = 17;
+    /// The CRC covers the batch from here on.
+    pub const ATTRIBUTES: usize = 21;
+    pub const LAST_OFFSET_DELTA: usize = 23;
+    pub const BASE_TIMESTAMP: usize = 27;
+    pub const MAX_TIMESTAMP: usize = 35;
+    pub const PRODUCER_ID: usize = 43;
+    pub const PRODUCER_EPOCH: usize = 51;
+    pub const BASE_SEQUENCE: usize = 53;
+    pub const RECORDS_COUNT: usize = 57;
+    pub const RECORDS: usize = 61;
+}
+
+/// Bytes before the records.
+pub const HEADER_LEN: usize = at::RECORDS;
+
+/// What `batch_length` does not count: itself and the base offset before it.
+pub(super) const LENGTH_OVERHEAD: usize = at::PARTITION_LEADER_EPOCH;
+
+/// Up to here a batch says how long it is and of which format.
+const PROBE_LEN: usize = at::MAGIC + 1;
+
+/// The only format there is.
+pub(super) const MAGIC: i8 = 2;
+
+pub(super) const CODEC_MASK: i16 = 0x07;
+pub(super) const LOG_APPEND_TIME: i16 = 0x08;
+pub(super) const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
+const DELETE_HORIZON: i16 = 0x40;
+
+/// Whose clock a batch's timestamps are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+/// The fields before the records, as they stand in the bytes. Only the length and the magic have been checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub base_offset: Offset,
+    pub batch_length: i32,
+    pub partition_leader_epoch: i32,
+    pub magic: i8,
+    pub crc: u32,
+    pub attributes: i16,
+    pub last_offset_delta: i32,
+    pub base_timestamp: i64,
+    pub max_timestamp: i64,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub records_count: i32,
+}
+
+impl Header {
+    /// Reads the header of the batch that `bytes` begins with. Whatever comes back `Ok` is whole: `bytes` holds at least
+    /// [`Header::total_len`] bytes, which is at least [`HEADER_LEN`].
+    pub fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
+        let total_len = probe(bytes)?;
+        let Some(mut field) = bytes.get(..HEADER_LEN.min(total_len)).filter(|head| head.len() == HEADER_LEN) else {
+            return Err(BatchError::Cut { have: bytes.len(), need: HEADER_LEN });
+        };
+        Ok(Header {
+            base_offset: field.get_i64(),
+            batch_length: field.get_i32(),
+            partition_leader_epoch: field.get_i32(),
+            magic: field.get_i8(),
+            crc: field.get_u32(),
+            attributes: field.get_i16(),
+            last_offset_delta: field.get_i32(),
+            base_timestamp: field.get_i64(),
+            max_timestamp: field.get_i64(),
+            producer_id: field.get_i64(),
+            producer_epoch: field.get_i16(),
+            base_sequence: field.get_i32(),
+            records_count: field.get_i32(),
+        })
+    }
+
+    /// Bytes of the whole batch.
+    pub fn total_len(&self) -> usize {
+        LENGTH_OVERHEAD + self.batch_length.max(0) as usize
+    }
+
+    /// The offset of the last record (of a compacted batch: of the last one it once had).
+    pub fn last_offset(&self) -> Offset {
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
+    }
+
+    pub fn codec(&self) -> Result<Codec, BatchError> {
+        let id = (self.attributes & CODEC_MASK) as u8;
+        Codec::from_id(id).ok_or(BatchError::UnknownCodec(id))
+    }
+
+    pub fn timestamp_type(&self) -> TimestampType {
+        if self.attributes & LOG_APPEND_TIME == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
+    }
+
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
+    }
+
+    /// Whether the base timestamp is the time from which tombstones may go (KIP-534).
+    pub fn has_delete_horizon(&self) -> bool {
+        self.attributes & DELETE_HORIZON != 0
+    }
+
+    pub fn has_producer_id(&self) -> bool {
+        self.producer_id > NO_PRODUCER_ID
+    }
+}
+
+/// The total length of the batch that `bytes` begins with, all of which is there.
+fn probe(bytes: &[u8]) -> Result<usize, BatchError> {
+    if bytes.is_empty() {
+        return Err(BatchError::NoBatch);
+    }
+    let Some(mut field) = bytes.get(at::BATCH_LENGTH..PROBE_LEN) else {
+        return Err(BatchError::Cut { have: bytes.len(), need: HEADER_LEN });
+    };
+    let batch_length = field.get_i32();
+    let _partition_leader_epoch = field.get_i32();
+    let magic = field.get_i8();
+    match magic {
+        MAGIC => {}
+        0 | 1 => return Err(BatchError::OldMagic(magic)),
+        _ => return Err(BatchError::UnknownMagic(magic)),
+    }
+    let total_len = match usize::try_from(batch_length) {
+        Ok(length) if length >= HEADER_LEN - LENGTH_OVERHEAD => LENGTH_OVERHEAD + length,
+        _ => return Err(BatchError::Length(batch_length)),
+    };
+    if bytes.len() < total_len {
+        return Err(BatchError::Cut { have: bytes.len(), need: total_len });
+    }
+    Ok(total_len)
+}
+
+/// Cuts a run of batches, as a Fetch answer carries them, into single ones without copying. Ends after the first error;
+/// a batch cut at the end, which Kafka allows in a Fetch answer, is such an error.
+pub fn split(records: &Bytes) -> Split {
+    Split { rest: records.clone() }
+}
+
+/// See [`split`].
+pub struct Split {
+    rest: Bytes,
+}
+
+impl Iterator for Split {
+    type Item = Result<Bytes, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        match probe(&self.rest) {
+            Ok(total_len) => Some(Ok(self.rest.split_to(total_len))),
+            Err(error) => {
+                self.rest.clear();
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// The one batch that a Produce request of version 3 or later may carry for a partition. `zstd_allowed` is false below
+/// version 7. Unlike Kafka, which drops a second batch that is cut and acknowledges the first, any byte too much refuses
+/// the request: half of what a client wrote must not vanish silently.
+pub fn single_batch(records: &Bytes, zstd_allowed: bool) -> Result<Bytes, BatchError> {
+    let header = Header::parse(records)?;
+    if header.total_len() < records.len() {
+        return Err(BatchError::BytesAfterBatch(records.len() - header.total_len()));
+    }
+    if !zstd_allowed && header.codec()? == Codec::Zstd {
+        return Err(BatchError::ZstdNotAllowed);
+    }
+    Ok(records.clone())
+}
