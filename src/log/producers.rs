@@ -1,0 +1,524 @@
+//! Idempotent producers of one partition: which sequence numbers come next, and which batches are there already.
+//!
+//! The log asks [`Producers::check`] before it appends a client's batch and tells [`Producers::record`] what it appended,
+//! live and when it recovers. Pure: time comes in as an argument, bytes go out and in by [`Producers::encode`] and
+//! [`Producers::decode`].
+//!
+//! Invariants:
+//! - An entry has 1 to [`BATCHES_KEPT`] batches, all of its one epoch, oldest first.
+//! - The same records in the same order give the same state, from any snapshot on.
+//! - Never more than [`PRODUCERS_MAX`] producers; the idlest go first. A producer that is unknown, or no longer known,
+//!   may begin with any sequence, as in Kafka 4 (no UNKNOWN_PRODUCER_ID is ever answered).
+//!
+//! Snapshot, big-endian:
+//!
+//! | field | width |
+//! |---|---|
+//! | version: 1 | u8 |
+//! | producers | u32 |
+//! | then of each, in ascending order of ids: | |
+//! | producer id | i64 |
+//! | producer epoch | i16 |
+//! | batches: 1 to 5 | u8 |
+//! | then of each, oldest first: | |
+//! | first sequence, last sequence | i32, i32 |
+//! | first offset, last offset | i64, i64 |
+//! | append time, milliseconds | i64 |
+//!
+//! Source: KIP-98, KIP-360; Kafka's producer state management.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::model::ids::Offset;
+
+/// How many of a producer's last batches are recognised when they come again: what a client may have in flight.
+pub const BATCHES_KEPT: usize = 5;
+
+/// How many producers a partition remembers. Clients that open a producer for every message make a new id each time.
+pub const PRODUCERS_MAX: usize = 16_384;
+
+/// The part of the producers, counted from the idlest, that makes room for new ones at once.
+const EVICTED_AT_ONCE: usize = PRODUCERS_MAX / 16;
+
+const SNAPSHOT_VERSION: u8 = 1;
+const PRODUCER_LEN: usize = 8 + 2 + 1;
+const BATCH_LEN: usize = 4 + 4 + 8 + 8 + 8;
+
+/// A batch that a producer has appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    pub first_sequence: i32,
+    pub last_sequence: i32,
+    pub first_offset: Offset,
+    pub last_offset: Offset,
+    pub append_time_ms: i64,
+}
+
+/// What is known of one producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    producer_epoch: i16,
+    kept: [Appended; BATCHES_KEPT],
+    /// How many of `kept` are set; at least one.
+    len: usize,
+}
+
+impl Entry {
+    fn new(producer_epoch: i16, appended: Appended) -> Entry {
+        let mut entry = Entry { producer_epoch, kept: Default::default(), len: 0 };
+        entry.push(appended);
+        entry
+    }
+
+    fn push(&mut self, appended: Appended) {
+        if self.len == BATCHES_KEPT {
+            self.kept.rotate_left(1);
+            self.len -= 1;
+        }
+        if let Some(slot) = self.kept.get_mut(self.len) {
+            *slot = appended;
+            self.len += 1;
+        }
+    }
+
+    pub fn producer_epoch(&self) -> i16 {
+        self.producer_epoch
+    }
+
+    /// The batches kept, oldest first.
+    pub fn batches(&self) -> &[Appended] {
+        self.kept.get(..self.len).unwrap_or_default()
+    }
+
+    /// The newest batch; there always is one.
+    pub fn last(&self) -> Appended {
+        self.batches().last().copied().unwrap_or_default()
+    }
+}
+
+/// What to do with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// It comes next.
+    Append,
+    /// It is there already: answer as if it had just been appended.
+    Duplicate { base_offset: Offset, append_time_ms: i64 },
+}
+
+/// Why a batch may not be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceError {
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER. `last_sequence` is of the producer's current epoch.
+    #[error(
+        "sequence {base_sequence} of producer {producer_id} (epoch {producer_epoch}) does not follow {last_sequence} \
+         (epoch {last_epoch})"
+    )]
+    OutOfOrderSequence {
+        producer_id: i64,
+        producer_epoch: i16,
+        base_sequence: i32,
+        last_epoch: i16,
+        last_sequence: i32,
+    },
+    /// INVALID_PRODUCER_EPOCH: a newer instance of the producer has written, this one is fenced.
+    #[error("epoch {producer_epoch} of producer {producer_id} is fenced by epoch {current_epoch}")]
+    InvalidProducerEpoch { producer_id: i64, producer_epoch: i16, current_epoch: i16 },
+}
+
+/// A snapshot that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("producer snapshot version {0} is unknown")]
+    Version(u8),
+    #[error("the producer snapshot is cut")]
+    Cut,
+    #[error("the producer snapshot has {0} bytes too many")]
+    TooLong(usize),
+    #[error("the producer snapshot is not sound at producer {0}")]
+    Unsound(i64),
+}
+
+/// The sequence `steps` after `sequence`: after `i32::MAX` comes 0.
+pub fn sequence_after(sequence: i32, steps: i32) -> i32 {
+    const SEQUENCES: i64 = i32::MAX as i64 + 1;
+    // Lies in 0..SEQUENCES, so nothing is lost.
+    (i64::from(sequence) + i64::from(steps)).rem_euclid(SEQUENCES) as i32
+}
+
+/// The idempotent producers of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Producers {
+    entries: BTreeMap<i64, Entry>,
+}
+
+impl Producers {
+    /// Whether a client's batch with a producer id comes next. Changes nothing. The batch has been validated: its
+    /// sequence is not negative and it has at least one record.
+    pub fn check(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        base_sequence: i32,
+        records_count: i32,
+    ) -> Result<Check, SequenceError> {
+        let Some(entry) = self.entries.get(&producer_id) else {
+            return Ok(Check::Append);
+        };
+        let last_sequence = entry.last().last_sequence;
+        if producer_epoch == entry.producer_epoch {
+            let last = sequence_after(base_sequence, records_count.saturating_sub(1));
+            let again = |batch: &&Appended| batch.first_sequence == base_sequence && batch.last_sequence == last;
+            if let Some(batch) = entry.batches().iter().find(again) {
+                let Appended { first_offset, append_time_ms, .. } = *batch;
+                return Ok(Check::Duplicate { base_offset: first_offset, append_time_ms });
+            }
+        }
+        if producer_epoch < entry.producer_epoch {
+            let current_epoch = entry.producer_epoch;
+            return Err(SequenceError::InvalidProducerEpoch { producer_id, producer_epoch, current_epoch });
+        }
+        let expected = if producer_epoch == entry.producer_epoch { sequence_after(last_sequence, 1) } else { 0 };
+        if base_sequence != expected {
+            return Err(SequenceError::OutOfOrderSequence {
+                producer_id,
+                producer_epoch,
+                base_sequence,
+                last_epoch: entry.producer_epoch,
+                last_sequence,
+            });
+        }
+        Ok(Check::Append)
+    }
+
+    /// Notes a batch that has been appended (or is found in the log while recovering): what is in the log is true.
+    pub fn record(&mut self, producer_id: i64, producer_epoch: i16, appended: Appended) {
+        match self.entries.get_mut(&producer_id) {
+            Some(entry) if entry.producer_epoch == producer_epoch => entry.push(appended),
+            Some(entry) => *entry = Entry::new(producer_epoch, appended),
+            None => {
+                if self.entries.len() >= PRODUCERS_MAX {
+                    self.evict();
+                }
+                self.entries.insert(producer_id, Entry::new(producer_epoch, appended));
+            }
+        }
+    }
+
+    /// Forgets the producers that have been idle for longest. By last append, then by id, so that a replay forgets the
+    /// same ones.
+    fn evict(&mut self) {
+        let mut idlest: Vec<_> = self.entries.iter().map(|(id, entry)| (entry.last().append_time_ms, *id)).collect();
+        idlest.sort_unstable();
+        for (_, id) in idlest.into_iter().take(EVICTED_AT_ONCE) {
+            self.entries.remove(&id);
+        }
+    }
+
+    /// Forgets the producers whose last append was at `before_ms` or earlier (`producer.id.expiration.ms` ago). Returns
+    /// how many.
+    pub fn expire(&mut self, before_ms: i64) -> usize {
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| entry.last().append_time_ms > before_ms);
+        before - self.entries.len()
+    }
+
+    /// All producers by ascending id (DescribeProducers).
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The snapshot, as the table above lays it out.
+    pub fn encode(&self) -> Bytes {
+        let batches: usize = self.entries.values().map(|entry| entry.len).sum();
+        let mut out = Vec::with_capacity(1 + 4 + self.entries.len() * PRODUCER_LEN + batches * BATCH_LEN);
+        out.put_u8(SNAPSHOT_VERSION);
+        // Never more than PRODUCERS_MAX.
+        out.put_u32(self.entries.len() as u32);
+        for (id, entry) in &self.entries {
+            out.put_i64(*id);
+            out.put_i16(entry.producer_epoch);
+            out.put_u8(entry.len as u8);
+            for batch in entry.batches() {
+                out.put_i32(batch.first_sequence);
+                out.put_i32(batch.last_sequence);
+                out.put_i64(batch.first_offset);
+                out.put_i64(batch.last_offset);
+                out.put_i64(batch.append_time_ms);
+            }
+        }
+        out.into()
+    }
+
+    /// Reads a snapshot. What it claims is bounded by the bytes that are there.
+    pub fn decode(mut bytes: &[u8]) -> Result<Producers, SnapshotError> {
+        let version = bytes.try_get_u8().map_err(cut)?;
+        if version != SNAPSHOT_VERSION {
+            return Err(SnapshotError::Version(version));
+        }
+        let count = bytes.try_get_u32().map_err(cut)?;
+        let mut entries = BTreeMap::new();
+        for _ in 0..count {
+            let (id, entry) = decode_entry(&mut bytes)?;
+            let ascending = entries.last_key_value().is_none_or(|(last, _)| *last < id);
+            if !ascending || entries.len() == PRODUCERS_MAX {
+                return Err(SnapshotError::Unsound(id));
+            }
+            entries.insert(id, entry);
+        }
+        if bytes.is_empty() { Ok(Producers { entries }) } else { Err(SnapshotError::TooLong(bytes.len())) }
+    }
+}
+
+fn decode_entry(bytes: &mut &[u8]) -> Result<(i64, Entry), SnapshotError> {
+    let id = bytes.try_get_i64().map_err(cut)?;
+    let producer_epoch = bytes.try_get_i16().map_err(cut)?;
+    let batches = usize::from(bytes.try_get_u8().map_err(cut)?);
+    if !(1..=BATCHES_KEPT).contains(&batches) {
+        return Err(SnapshotError::Unsound(id));
+    }
+    let mut entry = Entry { producer_epoch, kept: Default::default(), len: 0 };
+    for _ in 0..batches {
+        entry.push(Appended {
+            first_sequence: bytes.try_get_i32().map_err(cut)?,
+            last_sequence: bytes.try_get_i32().map_err(cut)?,
+            first_offset: bytes.try_get_i64().map_err(cut)?,
+            last_offset: bytes.try_get_i64().map_err(cut)?,
+            append_time_ms: bytes.try_get_i64().map_err(cut)?,
+        });
+    }
+    let sound = |batch: &Appended| {
+        batch.first_sequence >= 0 && batch.last_sequence >= 0 && batch.first_offset <= batch.last_offset
+    };
+    if entry.batches().iter().all(sound) { Ok((id, entry)) } else { Err(SnapshotError::Unsound(id)) }
+}
+
+fn cut(_: bytes::TryGetError) -> SnapshotError {
+    SnapshotError::Cut
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: i64 = 7;
+
+    fn appended(first_sequence: i32, count: i32, first_offset: Offset, append_time_ms: i64) -> Appended {
+        Appended {
+            first_sequence,
+            last_sequence: sequence_after(first_sequence, count - 1),
+            first_offset,
+            last_offset: first_offset + i64::from(count) - 1,
+            append_time_ms,
+        }
+    }
+
+    /// A producer that has appended batches of ten records from sequence 0 and offset 100 on.
+    fn after(batches: i32) -> Producers {
+        let mut producers = Producers::default();
+        for batch in 0..batches {
+            producers.record(ID, 3, appended(batch * 10, 10, 100 + i64::from(batch) * 10, i64::from(batch)));
+        }
+        producers
+    }
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
+        assert_eq!(sequence_after(0, i32::MAX), i32::MAX);
+        let mut producers = Producers::default();
+        producers.record(ID, 0, appended(i32::MAX - 4, 5, 0, 0));
+        assert_eq!(producers.check(ID, 0, 0, 3), Ok(Check::Append));
+        assert!(producers.check(ID, 0, 1, 3).is_err());
+        // A batch that itself crosses the end is recognised when it comes again.
+        let mut producers = Producers::default();
+        producers.record(ID, 0, appended(i32::MAX - 1, 5, 40, 9));
+        assert_eq!(producers.iter().next().map(|(_, entry)| entry.last().last_sequence), Some(2));
+        assert_eq!(
+            producers.check(ID, 0, i32::MAX - 1, 5),
+            Ok(Check::Duplicate { base_offset: 40, append_time_ms: 9 })
+        );
+        assert_eq!(producers.check(ID, 0, 3, 1), Ok(Check::Append));
+    }
+
+    #[test]
+    fn an_unknown_producer_may_begin_anywhere() {
+        assert_eq!(Producers::default().check(ID, 0, 0, 1), Ok(Check::Append));
+        assert_eq!(Producers::default().check(ID, 4, 1_234, 1), Ok(Check::Append));
+    }
+
+    #[test]
+    fn the_last_five_batches_are_duplicates_and_older_ones_are_out_of_order() {
+        let producers = after(7);
+        for batch in 2..7 {
+            let at = i64::from(batch);
+            assert_eq!(
+                producers.check(ID, 3, batch * 10, 10),
+                Ok(Check::Duplicate { base_offset: 100 + at * 10, append_time_ms: at })
+            );
+        }
+        for batch in 0..2 {
+            assert!(matches!(
+                producers.check(ID, 3, batch * 10, 10),
+                Err(SequenceError::OutOfOrderSequence { last_sequence: 69, last_epoch: 3, .. })
+            ));
+        }
+        // The same first sequence with another count is not the same batch.
+        assert!(matches!(producers.check(ID, 3, 60, 9), Err(SequenceError::OutOfOrderSequence { .. })));
+        assert_eq!(producers.check(ID, 3, 70, 1), Ok(Check::Append));
+        assert!(matches!(producers.check(ID, 3, 71, 1), Err(SequenceError::OutOfOrderSequence { .. })));
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_zero_and_fences_the_old_one() {
+        let mut producers = after(2);
+        assert!(matches!(
+            producers.check(ID, 4, 20, 1),
+            Err(SequenceError::OutOfOrderSequence { producer_epoch: 4, last_epoch: 3, .. })
+        ));
+        assert_eq!(producers.check(ID, 4, 0, 10), Ok(Check::Append));
+        producers.record(ID, 4, appended(0, 10, 120, 5));
+        assert_eq!(producers.check(ID, 4, 0, 10), Ok(Check::Duplicate { base_offset: 120, append_time_ms: 5 }));
+        assert_eq!(
+            producers.check(ID, 3, 10, 10),
+            Err(SequenceError::InvalidProducerEpoch { producer_id: ID, producer_epoch: 3, current_epoch: 4 })
+        );
+        assert_eq!(producers.iter().map(|(_, entry)| entry.batches().len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn idle_producers_expire() {
+        let mut producers = after(3);
+        producers.record(8, 0, appended(0, 1, 200, 5));
+        assert_eq!(producers.expire(1), 0);
+        assert_eq!(producers.expire(2), 1);
+        assert_eq!(producers.iter().map(|(id, _)| id).collect::<Vec<_>>(), [8]);
+        assert_eq!(producers.check(ID, 3, 500, 1), Ok(Check::Append));
+    }
+
+    #[test]
+    fn a_flood_of_producers_is_bounded_and_pushes_out_the_idlest() {
+        let mut producers = Producers::default();
+        for id in 0..PRODUCERS_MAX as i64 + 1 {
+            // The first one stays busy.
+            producers.record(0, 0, appended(id as i32, 1, id, id));
+            producers.record(id, 0, appended(if id == 0 { 1 } else { 0 }, 1, id, id));
+        }
+        assert!(producers.len() <= PRODUCERS_MAX);
+        assert!(producers.iter().any(|(id, _)| id == 0));
+        assert!(!producers.iter().any(|(id, _)| id == 1));
+        assert!(producers.iter().any(|(id, _)| id == PRODUCERS_MAX as i64));
+        assert_eq!(Producers::decode(&producers.encode()), Ok(producers));
+    }
+
+    #[test]
+    fn the_snapshot_is_laid_out_as_documented() {
+        let mut producers = Producers::default();
+        producers.record(0x0102, 3, appended(4, 2, 6, 7));
+        let expected = [
+            &[1][..],
+            &1u32.to_be_bytes(),
+            &0x0102i64.to_be_bytes(),
+            &3i16.to_be_bytes(),
+            &[1],
+            &4i32.to_be_bytes(),
+            &5i32.to_be_bytes(),
+            &6i64.to_be_bytes(),
+            &7i64.to_be_bytes(),
+            &7i64.to_be_bytes(),
+        ]
+        .concat();
+        assert_eq!(producers.encode(), expected);
+    }
+
+    #[test]
+    fn snapshots_that_lie_are_refused() {
+        let good = after(2).encode();
+        for len in 0..good.len() {
+            assert_eq!(Producers::decode(&good[..len]), Err(SnapshotError::Cut));
+        }
+        assert_eq!(Producers::decode(&[&good[..], &[0]].concat()), Err(SnapshotError::TooLong(1)));
+        let patched = |at: usize, byte: u8| {
+            let mut bytes = good.to_vec();
+            bytes[at] = byte;
+            Producers::decode(&bytes)
+        };
+        assert_eq!(patched(0, 2), Err(SnapshotError::Version(2)));
+        assert_eq!(patched(1, 0x7f), Err(SnapshotError::Cut));
+        assert_eq!(patched(15, 0), Err(SnapshotError::Unsound(ID)));
+        assert_eq!(patched(15, 6), Err(SnapshotError::Unsound(ID)));
+        assert_eq!(patched(16, 0x80), Err(SnapshotError::Unsound(ID)));
+        let twice = [&good[..1], &2u32.to_be_bytes(), &good[5..], &good[5..]].concat();
+        assert_eq!(Producers::decode(&twice), Err(SnapshotError::Unsound(ID)));
+    }
+
+    /// What a client does next; small numbers, so that repeats and gaps happen.
+    fn attempts() -> impl Strategy<Value = Vec<(i64, i16, i32, i32)>> {
+        let sequence = prop_oneof![0i32..30, (i32::MAX - 20)..=i32::MAX];
+        prop::collection::vec((0i64..4, 0i16..3, sequence, 1i32..6), 0..120)
+    }
+
+    proptest! {
+        #[test]
+        fn a_restart_from_any_snapshot_changes_nothing(attempts in attempts(), snapshot_at in 0usize..120) {
+            let mut live = Producers::default();
+            let mut log = Vec::new();
+            let mut snapshot = (live.encode(), 0);
+            for (step, (id, epoch, sequence, count)) in attempts.into_iter().enumerate() {
+                if step == snapshot_at {
+                    snapshot = (live.encode(), log.len());
+                }
+                // Half of the attempts follow the state, the others go where they go.
+                let follow = live.iter().find(|(known, _)| *known == id).map(|(_, entry)| entry.clone());
+                let (epoch, sequence) = match follow {
+                    Some(entry) if step % 2 == 0 => {
+                        (entry.producer_epoch(), sequence_after(entry.last().last_sequence, 1))
+                    }
+                    _ => (epoch, sequence),
+                };
+                let offset = log.len() as i64 * 10;
+                match live.check(id, epoch, sequence, count) {
+                    Ok(Check::Append) => {
+                        let batch = appended(sequence, count, offset, step as i64);
+                        live.record(id, epoch, batch);
+                        log.push((id, epoch, batch));
+                        // What was just appended is recognised at once.
+                        let again = Check::Duplicate { base_offset: offset, append_time_ms: step as i64 };
+                        prop_assert_eq!(live.check(id, epoch, sequence, count), Ok(again));
+                    }
+                    Ok(Check::Duplicate { base_offset, .. }) => {
+                        let there = log.iter().any(|(logged, logged_epoch, batch)| {
+                            (*logged, *logged_epoch, batch.first_offset) == (id, epoch, base_offset)
+                                && batch.first_sequence == sequence
+                        });
+                        prop_assert!(there, "a duplicate of a batch that was never appended");
+                    }
+                    Err(_) => {}
+                }
+            }
+            let mut restarted = Producers::decode(&snapshot.0).unwrap();
+            for (id, epoch, batch) in &log[snapshot.1..] {
+                restarted.record(*id, *epoch, *batch);
+            }
+            prop_assert_eq!(&restarted, &live);
+            prop_assert_eq!(Producers::decode(&live.encode()), Ok(live));
+        }
+
+        #[test]
+        fn garbage_never_panics(garbage in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Producers::decode(&garbage);
+        }
+    }
+}
