@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use bytes::{BufMut, Bytes};
 
 use super::assemble::{put, put_crc};
-use super::codec::{self, Compression};
+use super::codec::{self, Compressor};
 use super::error::BatchError;
 use super::header::{CODEC_MASK, HEADER_LEN, Header, LENGTH_OVERHEAD, MAGIC, TRANSACTIONAL, at};
 use super::records::Record;
@@ -17,7 +17,7 @@ const BATCH_BYTES_MAX: usize = i32::MAX as usize;
 /// How a batch is encoded, apart from its records.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    pub compression: Compression,
+    pub compressor: Compressor,
     pub producer: Option<Producer>,
 }
 
@@ -61,7 +61,7 @@ pub fn build(records: &[Record], options: &Options) -> Result<Bytes, BatchError>
         base_sequence: producer.map_or(NO_SEQUENCE, |producer| producer.base_sequence),
         records_count: count,
     };
-    seal(&header, options.compression, &stream[..], BATCH_BYTES_MAX)
+    seal(&header, options.compressor, &stream[..], BATCH_BYTES_MAX)
 }
 
 fn put_record(body: &mut Vec<u8>, record: &Record, timestamp_delta: i64, offset_delta: i32) {
@@ -97,21 +97,21 @@ fn put_varlong(body: &mut Vec<u8>, value: i64) {
 /// codec and checksum are set anew. Fails above `max` bytes.
 pub(super) fn seal(
     header: &Header,
-    compression: Compression,
+    compressor: Compressor,
     stream: impl BufRead,
     max: usize,
 ) -> Result<Bytes, BatchError> {
     let mut batch = Bounded { bytes: vec![0; HEADER_LEN], max: max.min(BATCH_BYTES_MAX), refused: 0 };
-    let written = codec::compress(compression, stream, &mut batch);
+    let written = codec::compress(compressor, stream, &mut batch);
     if batch.refused > 0 {
         return Err(BatchError::TooLarge { size: batch.bytes.len() + batch.refused, max });
     }
-    let failed = |error: io::Error| BatchError::Compress { codec: compression.codec(), reason: error.to_string() };
+    let failed = |error: io::Error| BatchError::Compress { codec: compressor.codec(), reason: error.to_string() };
     written.map_err(failed)?;
     let mut bytes = batch.bytes;
     let batch_length = (bytes.len() - LENGTH_OVERHEAD) as i32;
     if let Some((head, records)) = bytes.split_first_chunk_mut() {
-        let attributes = header.attributes & !CODEC_MASK | i16::from(compression.codec().id());
+        let attributes = header.attributes & !CODEC_MASK | i16::from(compressor.codec().id());
         put(head, at::BASE_OFFSET, header.base_offset.to_be_bytes());
         put(head, at::BATCH_LENGTH, batch_length.to_be_bytes());
         put(head, at::PARTITION_LEADER_EPOCH, header.partition_leader_epoch.to_be_bytes());

@@ -6,6 +6,7 @@ use super::NO_PRODUCER_ID;
 use super::codec::Codec;
 use super::error::BatchError;
 use crate::model::ids::Offset;
+use crate::model::settings::TimestampType;
 
 /// Where each field begins, in bytes from the start of the batch.
 pub mod at {
@@ -43,13 +44,6 @@ pub(super) const LOG_APPEND_TIME: i16 = 0x08;
 pub(super) const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
 const DELETE_HORIZON: i16 = 0x40;
-
-/// Whose clock a batch's timestamps are from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampType {
-    CreateTime,
-    LogAppendTime,
-}
 
 /// The fields before the records, as they stand in the bytes. Only the length and the magic have been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,13 +45,11 @@ mod walk;
 
 pub use assemble::assemble;
 pub use build::{Options, Producer, build};
-pub use codec::{
-    Codec, Compression, GZIP_LEVEL_DEFAULT, GZIP_LEVELS, LZ4_LEVEL_DEFAULT, LZ4_LEVELS, ZSTD_LEVEL_DEFAULT, ZSTD_LEVELS,
-};
+pub use codec::{Codec, Compressor};
 pub use error::{BatchError, ErrorKind, RECORD_ERRORS_MAX, RecordError, RecordErrors, RecordFault};
-pub use header::{HEADER_LEN, Header, Split, TimestampType, at, single_batch, split};
+pub use header::{HEADER_LEN, Header, Split, at, single_batch, split};
 pub use records::{Record, RecordHeader, Records, offset_for_timestamp, offset_of_max_timestamp, records};
-pub use validate::{Rules, TopicCompression, Validated, validate};
+pub use validate::{Rules, Validated, validate};
 
 /// The timestamp that says there is none.
 pub const NO_TIMESTAMP: i64 = -1;

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::codec::{self, Codec};
 use super::cursor::{Inflated, Slice, Take};
 use super::error::{BatchError, RecordFault};
-use super::header::{Header, TimestampType, at};
+use super::header::{Header, at};
 use super::walk::{self, Part};
 use super::{DECOMPRESSED_BYTES_MAX, NO_TIMESTAMP};
 use crate::model::ids::Offset;
+use crate::model::settings::TimestampType;
 
 /// One record. Of an uncompressed batch, keys and values share the batch's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::codec::{self, Codec, Compression};
+use super::codec::{self, Codec, Compressor};
 use super::error::{BatchError, RecordErrors, RecordFault};
-use super::header::{Header, TimestampType, at};
+use super::header::{Header, at};
 use super::walk::{self, Frame};
 use super::{DECOMPRESSED_BYTES_MAX, NO_TIMESTAMP, assemble, build};
+use crate::model::settings::{Compression, StreamSettings, TimestampType};
 
 /// What a topic asks of the batches it takes.
 #[derive(Clone, Copy, Debug)]
@@ -24,18 +25,27 @@ pub struct Rules {
     pub after_max_ms: i64,
     pub now_ms: i64,
     /// `compression.type`.
-    pub compression: TopicCompression,
+    pub compression: Compression,
     /// Whether every record must have a key, as compaction needs.
     pub require_keys: bool,
     /// Whether the batch may be transactional: its producer has an ongoing transaction that includes this partition.
     pub transactional: bool,
 }
 
-/// Who chooses the codec of what is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TopicCompression {
-    Producer,
-    Codec(Compression),
+impl Rules {
+    /// What a stream's settings ask for now, of batches outside of any transaction.
+    pub fn new(settings: &StreamSettings, now_ms: i64) -> Rules {
+        Rules {
+            max_message_bytes: usize::try_from(settings.max_message_bytes).unwrap_or(0),
+            timestamp_type: settings.timestamp_type,
+            before_max_ms: settings.timestamp_before_max_ms,
+            after_max_ms: settings.timestamp_after_max_ms,
+            now_ms,
+            compression: settings.compression,
+            require_keys: false,
+            transactional: false,
+        }
+    }
 }
 
 /// A batch that may be appended.
@@ -181,12 +191,10 @@ impl Judge<'_> {
 
 fn rewrite(header: &Header, batch: &[u8], rules: &Rules, max_timestamp: i64) -> Result<Option<Bytes>, BatchError> {
     let source = header.codec()?;
-    match rules.compression {
-        TopicCompression::Codec(target) if target.codec() != source => {
-            recompress(header, batch, source, target, max_timestamp, rules.max_message_bytes).map(Some)
-        }
-        // Under LogAppendTime the log sets the max timestamp anyway.
-        TopicCompression::Codec(_) | TopicCompression::Producer => {
+    match Compressor::wanted(rules.compression).filter(|target| target.codec() != source) {
+        Some(target) => recompress(header, batch, source, target, max_timestamp, rules.max_message_bytes).map(Some),
+        None => {
+            // Under LogAppendTime the log sets the max timestamp anyway.
             let wrong = rules.timestamp_type == TimestampType::CreateTime && header.max_timestamp != max_timestamp;
             Ok(wrong.then(|| assemble::with_max_timestamp(batch, max_timestamp)))
         }
@@ -198,7 +206,7 @@ fn recompress(
     header: &Header,
     batch: &[u8],
     source: Codec,
-    target: Compression,
+    target: Compressor,
     max_timestamp: i64,
     max: usize,
 ) -> Result<Bytes, BatchError> {

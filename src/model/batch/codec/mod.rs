@@ -13,6 +13,8 @@ use std::ops::RangeInclusive;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use crate::model::settings;
+
 /// How the records of a batch are compressed, by its number in the attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -45,47 +47,59 @@ impl fmt::Display for Codec {
     }
 }
 
-/// Kafka's `compression.gzip.level`; -1 is zlib's own choice.
-pub const GZIP_LEVELS: RangeInclusive<i32> = 1..=9;
-pub const GZIP_LEVEL_DEFAULT: i32 = -1;
+/// Kafka's default for `compression.gzip.level`: zlib's own choice.
+const GZIP_LEVEL_DEFAULT: i32 = -1;
+const GZIP_LEVELS: RangeInclusive<i32> = 1..=9;
 
-/// Kafka's `compression.lz4.level`. The default means the fast compressor, every other level the thorough one.
-pub const LZ4_LEVELS: RangeInclusive<i32> = 1..=17;
-pub const LZ4_LEVEL_DEFAULT: i32 = 9;
+/// Kafka's default for `compression.lz4.level`. It means the fast compressor, every other level the thorough one.
+const LZ4_LEVEL_DEFAULT: i32 = 9;
+const LZ4_LEVELS: RangeInclusive<i32> = 1..=17;
 
-/// Kafka's `compression.zstd.level`.
-pub const ZSTD_LEVELS: RangeInclusive<i32> = -131_072..=22;
-pub const ZSTD_LEVEL_DEFAULT: i32 = 3;
+/// Kafka's default for `compression.zstd.level`.
+const ZSTD_LEVEL_DEFAULT: i32 = 3;
+const ZSTD_LEVELS: RangeInclusive<i32> = -131_072..=22;
 
 /// A codec to write with, at a level. Levels out of range are taken for the nearest in range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
+pub enum Compressor {
     None,
-    Gzip { level: i32 },
+    Gzip(i32),
     Snappy,
-    Lz4 { level: i32 },
-    Zstd { level: i32 },
+    Lz4(i32),
+    Zstd(i32),
 }
 
-impl Compression {
+impl Compressor {
     /// The codec at Kafka's default level.
-    pub fn of(codec: Codec) -> Compression {
+    pub fn of(codec: Codec) -> Compressor {
         match codec {
-            Codec::None => Compression::None,
-            Codec::Gzip => Compression::Gzip { level: GZIP_LEVEL_DEFAULT },
-            Codec::Snappy => Compression::Snappy,
-            Codec::Lz4 => Compression::Lz4 { level: LZ4_LEVEL_DEFAULT },
-            Codec::Zstd => Compression::Zstd { level: ZSTD_LEVEL_DEFAULT },
+            Codec::None => Compressor::None,
+            Codec::Gzip => Compressor::Gzip(GZIP_LEVEL_DEFAULT),
+            Codec::Snappy => Compressor::Snappy,
+            Codec::Lz4 => Compressor::Lz4(LZ4_LEVEL_DEFAULT),
+            Codec::Zstd => Compressor::Zstd(ZSTD_LEVEL_DEFAULT),
         }
+    }
+
+    /// What a topic's `compression.type` asks for; `None` where the producer chooses.
+    pub(super) fn wanted(setting: settings::Compression) -> Option<Compressor> {
+        Some(match setting {
+            settings::Compression::Producer => return None,
+            settings::Compression::Uncompressed => Compressor::None,
+            settings::Compression::Gzip(level) => Compressor::Gzip(level),
+            settings::Compression::Snappy => Compressor::Snappy,
+            settings::Compression::Lz4(level) => Compressor::Lz4(level),
+            settings::Compression::Zstd(level) => Compressor::Zstd(level),
+        })
     }
 
     pub fn codec(self) -> Codec {
         match self {
-            Compression::None => Codec::None,
-            Compression::Gzip { .. } => Codec::Gzip,
-            Compression::Snappy => Codec::Snappy,
-            Compression::Lz4 { .. } => Codec::Lz4,
-            Compression::Zstd { .. } => Codec::Zstd,
+            Compressor::None => Codec::None,
+            Compressor::Gzip(_) => Codec::Gzip,
+            Compressor::Snappy => Codec::Snappy,
+            Compressor::Lz4(_) => Codec::Lz4,
+            Compressor::Zstd(_) => Codec::Zstd,
         }
     }
 }
@@ -103,10 +117,10 @@ pub(super) fn reader<'a, T: AsRef<[u8]> + 'a>(codec: Codec, input: io::Cursor<T>
 }
 
 /// Writes all of `input` to `output` as one stream of the codec.
-pub(super) fn compress<W: Write>(compression: Compression, mut input: impl BufRead, mut output: W) -> io::Result<()> {
-    match compression {
-        Compression::None => io::copy(&mut input, &mut output).map(|_| ()),
-        Compression::Gzip { level } => {
+pub(super) fn compress<W: Write>(compressor: Compressor, mut input: impl BufRead, mut output: W) -> io::Result<()> {
+    match compressor {
+        Compressor::None => io::copy(&mut input, &mut output).map(|_| ()),
+        Compressor::Gzip(level) => {
             let level = if GZIP_LEVELS.contains(&level) {
                 flate2::Compression::new(level.unsigned_abs())
             } else {
@@ -116,9 +130,9 @@ pub(super) fn compress<W: Write>(compression: Compression, mut input: impl BufRe
             io::copy(&mut input, &mut encoder)?;
             encoder.finish().map(|_| ())
         }
-        Compression::Snappy => snappy::compress(input, output),
-        Compression::Lz4 { level } => lz4::compress(level, input, output),
-        Compression::Zstd { level } => {
+        Compressor::Snappy => snappy::compress(input, output),
+        Compressor::Lz4(level) => lz4::compress(level, input, output),
+        Compressor::Zstd(level) => {
             zstd::stream::copy_encode(input, output, level.clamp(*ZSTD_LEVELS.start(), *ZSTD_LEVELS.end()))
         }
     }
@@ -130,18 +144,18 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn all() -> Vec<Compression> {
+    pub(super) fn all() -> Vec<Compressor> {
         let mut all: Vec<_> =
-            [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd].map(Compression::of).into();
-        all.extend([1, 5, 9].map(|level| Compression::Gzip { level }));
-        all.extend([1, 2, 12, 17].map(|level| Compression::Lz4 { level }));
-        all.extend([-131_072, -5, 1, 19].map(|level| Compression::Zstd { level }));
+            [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd].map(Compressor::of).into();
+        all.extend([1, 5, 9].map(|level| Compressor::Gzip(level)));
+        all.extend([1, 2, 12, 17].map(|level| Compressor::Lz4(level)));
+        all.extend([-131_072, -5, 1, 19].map(|level| Compressor::Zstd(level)));
         all
     }
 
-    fn pack(compression: Compression, input: &[u8]) -> Vec<u8> {
+    fn pack(compressor: Compressor, input: &[u8]) -> Vec<u8> {
         let mut packed = Vec::new();
-        compress(compression, input, &mut packed).unwrap();
+        compress(compressor, input, &mut packed).unwrap();
         packed
     }
 
@@ -170,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_cut_is_an_error_not_an_end() {
-        for compression in all().into_iter().filter(|compression| *compression != Compression::None) {
+        for compression in all().into_iter().filter(|compression| *compression != Compressor::None) {
             let input = text(100_000);
             let packed = pack(compression, &input);
             for cut in [1, 2, 5, packed.len() / 2, packed.len() - 3] {
@@ -178,7 +192,7 @@ mod tests {
                     Err(_) => {}
                     // Snappy's framing has no end mark: cut between two blocks it is whole, only shorter.
                     Ok(unpacked) => {
-                        assert!(compression == Compression::Snappy && unpacked.len() < input.len(), "{compression:?}")
+                        assert!(compression == Compressor::Snappy && unpacked.len() < input.len(), "{compression:?}")
                     }
                 }
             }
