@@ -1,1 +1,133 @@
-//! 
+//! Consumer groups: who belongs to a group, what each member was assigned, and the offsets that groups committed.
+//!
+//! | room | what it owns |
+//! |---|---|
+//! | [`classic`] | the state machine of one group that speaks the classic protocol: pure |
+//! | [`offsets`] | the committed offsets of one group: pure |
+//! | `subscription` | reading which topics a consumer's subscription names |
+//! | `stored` | the stored form of groups and offsets |
+//! | `registry` | [`Groups`]: all groups, their waiting requests, their timers, and the way to the store |
+//!
+//! Called by the Kafka door, which maps [`GroupError`] to Kafka's error codes, and by `server`, which runs
+//! [`Groups::run_timers`].
+//!
+//! Invariants:
+//! - A request is answered after what it changed is durable, except that a rebalance's new generation becomes durable
+//!   with the leader's assignment, as in Kafka: a crash before that throws the members back to the former generation,
+//!   and their next heartbeat tells them to join again.
+//! - No lock is held across an await; a client that went away leaves nothing behind but its member's session timeout.
+//!
+//! Source: the behaviour of Apache Kafka 4's group coordinator; KIP-62 (session and rebalance timeouts), KIP-134
+//! (initial rebalance delay), KIP-345 (static members), KIP-389 (group size), KIP-394 (member id required), KIP-496
+//! (deleting offsets), KIP-559 (protocol name and type in the answers), KIP-814 (static leaders that skip assignment).
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::store::{Batch, StoreError};
+
+pub mod classic;
+pub mod offsets;
+mod registry;
+mod stored;
+mod subscription;
+
+pub use registry::{CommitRequest, Groups, Listed, OffsetToCommit, TopicOffsets, TopicPartitions};
+
+/// The longest group id, in bytes: what a Kafka string can hold.
+pub const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
+
+/// How many groups there can be. Beyond it a new group is refused as if its coordinator were away, so that clients try
+/// again later; groups that hold nothing leave by themselves.
+pub const GROUPS_MAX: usize = 100_000;
+
+/// How many members of one group may have been told their id without having joined with it yet.
+pub const PENDING_MEMBERS_MAX: usize = 1_000;
+
+/// The bytes that the members of one group may hold together in the metadata of their protocols.
+pub const GROUP_METADATA_BYTES_MAX: usize = 64 << 20;
+
+/// The settings that shape groups, with Kafka's names (`group.*` and `offset*.*`) and, but for the first, its defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// How long the first rebalance of an empty group waits for more members. Kafka waits 3 s; a local broker answers
+    /// at once.
+    pub initial_rebalance_delay_ms: i32,
+    pub min_session_timeout_ms: i32,
+    pub max_session_timeout_ms: i32,
+    /// How long a member that never got its member id stays in a rebalance.
+    pub new_member_join_timeout_ms: i32,
+    /// Members of one group.
+    pub max_size: i32,
+    pub offsets_retention_ms: i64,
+    pub offsets_retention_check_interval_ms: i64,
+    pub offset_metadata_max_bytes: i32,
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            initial_rebalance_delay_ms: 0,
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            new_member_join_timeout_ms: 300_000,
+            max_size: i32::MAX,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
+            offsets_retention_check_interval_ms: 600_000,
+            offset_metadata_max_bytes: 4_096,
+        }
+    }
+}
+
+/// Why a group refused a request. Named as Kafka names its error codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum GroupError {
+    #[error("the group does not know this member")]
+    UnknownMemberId,
+    #[error("the generation is not the group's current one")]
+    IllegalGeneration,
+    #[error("the group is rebalancing")]
+    RebalanceInProgress,
+    #[error("no protocol is shared with the group's members")]
+    InconsistentGroupProtocol,
+    #[error("the session timeout is out of the broker's bounds")]
+    InvalidSessionTimeout,
+    #[error("join again with the member id of this answer")]
+    MemberIdRequired,
+    #[error("another member has taken over this group instance id")]
+    FencedInstanceId,
+    #[error("the group holds as many members as it may")]
+    GroupMaxSizeReached,
+    #[error("the group id is not valid")]
+    InvalidGroupId,
+    #[error("there is no such group")]
+    GroupIdNotFound,
+    #[error("the group has members")]
+    NonEmptyGroup,
+    #[error("the group is subscribed to the topic")]
+    GroupSubscribedToTopic,
+    #[error("the metadata of a committed offset is too large")]
+    OffsetMetadataTooLarge,
+    /// The group is being deleted, could not be stored, or would be one too many.
+    #[error("the group cannot be served at the moment")]
+    CoordinatorNotAvailable,
+}
+
+/// What groups need from the store below the broker.
+pub trait MetaLog: Send + Sync + 'static {
+    /// Puts `batch` into the queue of commits and returns at once. Batches are committed in the order of these calls;
+    /// the receiver hears when this one is durable, or why it is not.
+    fn commit_meta(&self, batch: Batch) -> oneshot::Receiver<Result<(), StoreError>>;
+
+    /// All keys of the catalogue that begin with `prefix`, ascending. Blocks; for the start only.
+    fn scan_meta(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+}
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Never goes back: for deadlines.
+    pub tick_ms: i64,
+    /// Milliseconds since 1970: for what is stored.
+    pub wall_ms: i64,
+}

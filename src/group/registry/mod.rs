@@ -1,0 +1,318 @@
+//! All groups of the broker: finds them, runs their state machines, keeps the requests that wait, fires their timers,
+//! and takes what they write to the store and back.
+//!
+//! Rooms: `members` (requests of a group's members), `committed` (offsets), `admin` (listing, describing, deleting,
+//! expiry). All of them work the same way: lock the group, decide, queue what is to be stored, unlock; then await.
+//!
+//! Invariants:
+//! - Locks are taken in the order group, then timers or map; nobody holds the map while locking a group.
+//! - What was queued for the store is finished by a task of its own, so that it does not matter whether the client that
+//!   asked for it is still there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::classic::{Classic, Effect, JoinAnswer, Step, SyncAnswer, Waiter};
+use super::offsets::{CommittedOffset, Offsets};
+use super::stored::{self, StoredGroup};
+use super::{GROUP_ID_BYTES_MAX, GROUPS_MAX, GroupError, GroupSettings, MetaLog, Now};
+use crate::clock::Clock;
+use crate::store::keys::Key;
+use crate::store::{Batch, Family, StoreError};
+
+mod admin;
+mod committed;
+mod members;
+
+#[cfg(test)]
+mod tests;
+
+pub use admin::Listed;
+pub use committed::{CommitRequest, OffsetToCommit, TopicOffsets, TopicPartitions};
+
+/// The coordinator of every group. Its methods run on a tokio runtime.
+pub struct Groups {
+    meta: Arc<dyn MetaLog>,
+    clock: Clock,
+    settings: GroupSettings,
+    groups: DashMap<Arc<str>, Shared>,
+    /// When each group wants [`Groups::tick`] to look at it. A group has at most one entry here.
+    timers: Mutex<BTreeSet<(i64, Arc<str>)>>,
+    /// Rung when the first of `timers` has become an earlier one.
+    earlier: Notify,
+}
+
+type Shared = Arc<Mutex<Entry>>;
+
+struct Entry {
+    id: Arc<str>,
+    group: Classic,
+    offsets: Offsets,
+    joins: HashMap<Waiter, oneshot::Sender<JoinAnswer>>,
+    syncs: HashMap<Waiter, oneshot::Sender<SyncAnswer>>,
+    next_waiter: u64,
+    /// The group's entry in `timers`.
+    scheduled: Option<i64>,
+    /// No longer in the map: whoever comes has to look again.
+    gone: bool,
+    /// Rung when changes of offsets have finished.
+    settled: Arc<Notify>,
+}
+
+impl Entry {
+    fn new(id: Arc<str>, now: Now) -> Entry {
+        Entry {
+            id,
+            group: Classic::new(now),
+            offsets: Offsets::default(),
+            joins: HashMap::new(),
+            syncs: HashMap::new(),
+            next_waiter: 0,
+            scheduled: None,
+            gone: false,
+            settled: Arc::new(Notify::new()),
+        }
+    }
+
+    fn next_waiter(&mut self) -> Waiter {
+        self.next_waiter += 1;
+        Waiter(self.next_waiter)
+    }
+}
+
+/// The store's answer to what a step wrote: true once it is durable.
+type Stored = JoinHandle<bool>;
+
+impl Groups {
+    /// Loads what is stored. Members go on in the generation they were in; their sessions begin now.
+    pub fn open(meta: Arc<dyn MetaLog>, clock: Clock, settings: GroupSettings) -> Result<Arc<Groups>, StoreError> {
+        let groups = Arc::new(Groups {
+            meta,
+            clock,
+            settings,
+            groups: DashMap::new(),
+            timers: Mutex::new(BTreeSet::new()),
+            earlier: Notify::new(),
+        });
+        for (key, value) in groups.meta.scan_meta(&stored::group_prefix())? {
+            let group_id = stored::parse_group_key(&key)?;
+            let group = StoredGroup::decode(group_id, &value)?;
+            let shared = groups.insert(group_id);
+            groups.step(&shared, &mut shared.lock(), |state, step| *state = Classic::load(step, group));
+        }
+        for (key, value) in groups.meta.scan_meta(&stored::committed_offset_prefix())? {
+            let (group_id, topic, partition) = stored::parse_committed_offset_key(&key)?;
+            let offset = CommittedOffset::decode(group_id, &value)?;
+            // A group that only ever committed offsets has nothing else stored.
+            groups.insert(group_id).lock().offsets.load(topic, partition, offset);
+        }
+        Ok(groups)
+    }
+
+    /// Fires timers and expires offsets until it is dropped.
+    pub async fn run_timers(self: Arc<Self>) {
+        let interval_ms = self.settings.offsets_retention_check_interval_ms.max(1);
+        let mut expiry_at = self.clock.tick_ms().saturating_add(interval_ms);
+        loop {
+            let first = self.timers.lock().first().map(|(at, _)| *at);
+            let next = first.map_or(expiry_at, |at| at.min(expiry_at));
+            tokio::select! {
+                () = self.clock.sleep_until(next) => {}
+                () = self.earlier.notified() => {}
+            }
+            self.tick();
+            if self.clock.tick_ms() >= expiry_at {
+                self.expire_offsets();
+                expiry_at = self.clock.tick_ms().saturating_add(interval_ms);
+            }
+        }
+    }
+
+    /// Fires what is due now.
+    pub fn tick(self: &Arc<Self>) {
+        let now = self.clock.tick_ms();
+        for (at, group_id) in self.take_due(now) {
+            self.find(&group_id, |shared, entry| {
+                if entry.scheduled == Some(at) {
+                    entry.scheduled = None;
+                }
+                self.step(shared, entry, |group, step| group.fire(step));
+                // Deadlines that were moved since have not been scheduled: see `schedule`.
+                if let Some(next) = entry.group.next_deadline() {
+                    self.schedule_at(entry, next);
+                }
+                self.drop_if_blank(shared, entry);
+            });
+        }
+    }
+
+    fn take_due(&self, now: i64) -> Vec<(i64, Arc<str>)> {
+        let mut timers = self.timers.lock();
+        let mut due = Vec::new();
+        while timers.first().is_some_and(|(at, _)| *at <= now) {
+            due.extend(timers.pop_first());
+        }
+        due
+    }
+
+    /// Runs `act` on the group, if there is one.
+    fn find<R>(&self, group_id: &str, act: impl FnOnce(&Shared, &mut Entry) -> R) -> Option<R> {
+        loop {
+            let shared = self.groups.get(group_id).map(|shared| shared.clone())?;
+            let mut entry = shared.lock();
+            // Entries leave the map before their lock is released, so this does not go round for long.
+            if !entry.gone {
+                return Some(act(&shared, &mut entry));
+            }
+        }
+    }
+
+    /// Runs `act` on the group, and makes it if need be.
+    fn find_or_create<R>(&self, group_id: &str, act: impl FnOnce(&Shared, &mut Entry) -> R) -> Result<R, GroupError> {
+        loop {
+            if !self.groups.contains_key(group_id) && self.groups.len() >= GROUPS_MAX {
+                tracing::warn!(group_id, GROUPS_MAX, "refused a new group: there are as many as there may be");
+                return Err(GroupError::CoordinatorNotAvailable);
+            }
+            let shared = self.insert(group_id);
+            let mut entry = shared.lock();
+            if !entry.gone {
+                return Ok(act(&shared, &mut entry));
+            }
+        }
+    }
+
+    fn insert(&self, group_id: &str) -> Shared {
+        let id: Arc<str> = Arc::from(group_id);
+        let make = || Arc::new(Mutex::new(Entry::new(id.clone(), self.now())));
+        self.groups.entry(id.clone()).or_insert_with(make).clone()
+    }
+
+    /// All groups, to be locked one by one.
+    fn all(&self) -> Vec<Shared> {
+        self.groups.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    fn now(&self) -> Now {
+        Now { tick_ms: self.clock.tick_ms(), wall_ms: self.clock.now_ms() }
+    }
+
+    /// Lets the state machine decide, and does what it says. The last write, if there was one, can be waited for.
+    fn step<R>(
+        self: &Arc<Self>,
+        shared: &Shared,
+        entry: &mut Entry,
+        act: impl FnOnce(&mut Classic, &mut Step) -> R,
+    ) -> (R, Option<Stored>) {
+        let mut effects = Vec::new();
+        let mut step = Step { now: self.now(), settings: &self.settings, effects: &mut effects };
+        let result = act(&mut entry.group, &mut step);
+        let mut stored = None;
+        for effect in effects {
+            stored = self.perform(shared, entry, effect).or(stored);
+        }
+        self.schedule(entry);
+        (result, stored)
+    }
+
+    fn perform(self: &Arc<Self>, shared: &Shared, entry: &mut Entry, effect: Effect) -> Option<Stored> {
+        match effect {
+            // A client that went away has dropped its end, and misses nothing by not hearing this.
+            Effect::AnswerJoin(waiter, answer) => {
+                entry.joins.remove(&waiter).map(|client| client.send(answer));
+                None
+            }
+            Effect::AnswerSync(waiter, answer) => {
+                entry.syncs.remove(&waiter).map(|client| client.send(answer));
+                None
+            }
+            Effect::Persist(group, persisting) => {
+                let mut batch = Batch::default();
+                batch.put(Family::Meta, Key::Group(&entry.id).encode(), group.encode());
+                Some(self.commit(shared, batch, move |groups, shared, entry, durable| {
+                    groups.step(shared, entry, |group, step| group.persisted(step, persisting, durable));
+                }))
+            }
+        }
+    }
+
+    /// Queues `batch` for the store, and calls `finish` under the group's lock when the store has answered.
+    fn commit(
+        self: &Arc<Self>,
+        shared: &Shared,
+        batch: Batch,
+        finish: impl FnOnce(&Arc<Groups>, &Shared, &mut Entry, bool) + Send + 'static,
+    ) -> Stored {
+        let answer = self.meta.commit_meta(batch);
+        let (groups, shared) = (self.clone(), shared.clone());
+        tokio::spawn(async move {
+            let outcome = answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store has stopped".into())));
+            let mut entry = shared.lock();
+            if let Err(error) = &outcome {
+                tracing::warn!(group_id = &*entry.id, %error, "could not store what a group changed");
+            }
+            finish(&groups, &shared, &mut entry, outcome.is_ok());
+            outcome.is_ok()
+        })
+    }
+
+    /// Sees to it that [`Groups::tick`] comes in time for deadlines that were set. One that has moved to later is left: the
+    /// tick that comes too early schedules it anew. So a heartbeat costs nothing here.
+    fn schedule(&self, entry: &mut Entry) {
+        if let Some(at) = entry.group.take_armed() {
+            self.schedule_at(entry, at);
+        }
+    }
+
+    fn schedule_at(&self, entry: &mut Entry, at: i64) {
+        if entry.gone || entry.scheduled.is_some_and(|scheduled| scheduled <= at) {
+            return;
+        }
+        let mut timers = self.timers.lock();
+        if let Some(later) = entry.scheduled.replace(at) {
+            timers.remove(&(later, entry.id.clone()));
+        }
+        timers.insert((at, entry.id.clone()));
+        if timers.first().is_some_and(|(first, id)| *first == at && *id == entry.id) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Forgets a group that never came to anything, so that asking for groups does not fill the memory.
+    fn drop_if_blank(&self, shared: &Shared, entry: &mut Entry) {
+        if entry.group.is_blank() && entry.offsets.is_empty() {
+            self.drop_group(shared, entry);
+        }
+    }
+
+    fn drop_group(&self, shared: &Shared, entry: &mut Entry) {
+        entry.gone = true;
+        if let Some(at) = entry.scheduled.take() {
+            self.timers.lock().remove(&(at, entry.id.clone()));
+        }
+        self.groups.remove_if(&entry.id, |_, listed| Arc::ptr_eq(listed, shared));
+    }
+}
+
+/// Kafka takes any group id; here it must fit a key (no NUL) and a Kafka string. Members cannot use the empty one.
+fn check_group_id(group_id: &str) -> Result<(), GroupError> {
+    let storable = group_id.len() <= GROUP_ID_BYTES_MAX && !group_id.contains('\0');
+    if storable { Ok(()) } else { Err(GroupError::InvalidGroupId) }
+}
+
+fn check_group_id_of_members(group_id: &str) -> Result<(), GroupError> {
+    if group_id.is_empty() { Err(GroupError::InvalidGroupId) } else { check_group_id(group_id) }
+}
+
+/// Waits for the store's answer to a write.
+async fn durable(stored: Stored) -> Result<(), GroupError> {
+    match stored.await {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(GroupError::CoordinatorNotAvailable),
+    }
+}

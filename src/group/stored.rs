@@ -1,0 +1,185 @@
+//! The stored form of a group and of a committed offset: JSON under the keys `Group` and `CommittedOffset` of
+//! `store::keys`. Written by the registry, read back once at the start. Unknown fields are ignored, so that a field can be
+//! added.
+//!
+//! A group (written when the leader's assignment arrives, when a static member is replaced, when the group empties):
+//!
+//! | field | type | |
+//! |---|---|---|
+//! | protocol_type | string or null | `consumer`, `connect`, ...; null if the group never had members |
+//! | generation | i32 | |
+//! | protocol | string or null | the selected protocol; null while empty |
+//! | leader | string or null | a member id |
+//! | state_since_ms | i64 | wall clock when the group entered its state: where the expiry of its offsets counts from |
+//! | members | array | empty means that the group is Empty, else it is Stable |
+//!
+//! A member: `member_id`, `group_instance_id` (or null), `client_id`, `client_host`, `session_timeout_ms`,
+//! `rebalance_timeout_ms`, `protocols` (array of `name`, `metadata` in hexadecimal), `assignment` in hexadecimal.
+//!
+//! A committed offset: see [`CommittedOffset`].
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::offsets::CommittedOffset;
+use crate::store::StoreError;
+use crate::store::keys::Key;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredGroup {
+    pub protocol_type: Option<String>,
+    pub generation: i32,
+    pub protocol: Option<String>,
+    pub leader: Option<String>,
+    pub state_since_ms: i64,
+    pub members: Vec<StoredMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMember {
+    pub member_id: String,
+    pub group_instance_id: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub session_timeout_ms: i32,
+    pub rebalance_timeout_ms: i32,
+    pub protocols: Vec<StoredProtocol>,
+    #[serde(with = "hexadecimal")]
+    pub assignment: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredProtocol {
+    pub name: String,
+    #[serde(with = "hexadecimal")]
+    pub metadata: Bytes,
+}
+
+impl StoredGroup {
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    pub fn decode(group_id: &str, value: &[u8]) -> Result<StoredGroup, StoreError> {
+        decode("group", group_id, value)
+    }
+}
+
+impl CommittedOffset {
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    pub fn decode(group_id: &str, value: &[u8]) -> Result<CommittedOffset, StoreError> {
+        decode("committed offset of group", group_id, value)
+    }
+}
+
+fn encode(value: &impl Serialize) -> Bytes {
+    // Neither type holds a map or anything else whose serialization can fail.
+    Bytes::from(serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn decode<'a, T: Deserialize<'a>>(what: &str, group_id: &str, value: &'a [u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| StoreError::Corrupt(format!("{what} {group_id}: {error}")))
+}
+
+/// The first byte of [`Key::Group`] and of [`Key::CommittedOffset`], for scans.
+pub fn group_prefix() -> Bytes {
+    Key::Group("").encode()
+}
+
+pub fn committed_offset_prefix() -> Bytes {
+    Key::CommittedOffset { group: "", topic: "", partition: 0 }.encode().slice(..1)
+}
+
+/// The group id of a [`Key::Group`].
+pub fn parse_group_key(key: &[u8]) -> Result<&str, StoreError> {
+    key.get(1..)
+        .and_then(|id| std::str::from_utf8(id).ok())
+        .ok_or_else(|| StoreError::Corrupt(format!("key of a group: {key:?}")))
+}
+
+/// Group id, topic and partition of a [`Key::CommittedOffset`].
+pub fn parse_committed_offset_key(key: &[u8]) -> Result<(&str, &str, u32), StoreError> {
+    let parse = || {
+        let (names, partition) = key.get(1..)?.split_last_chunk::<4>()?;
+        let (group, topic) = std::str::from_utf8(names).ok()?.strip_suffix('\0')?.split_once('\0')?;
+        Some((group, topic, u32::from_be_bytes(*partition)))
+    };
+    parse().ok_or_else(|| StoreError::Corrupt(format!("key of a committed offset: {key:?}")))
+}
+
+mod hexadecimal {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+    pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+        let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect();
+        serializer.serialize_str(&text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(value(*high)? << 4 | value(*low)?)).collect();
+        match bytes {
+            Some(bytes) if rest.is_empty() => Ok(Bytes::from(bytes)),
+            _ => Err(D::Error::custom("not pairs of hexadecimal digits")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_reads_back_as_written() {
+        let group = StoredGroup {
+            protocol_type: Some("consumer".into()),
+            generation: 3,
+            protocol: Some("range".into()),
+            leader: Some("m-1".into()),
+            state_since_ms: 1_700_000_000_000,
+            members: vec![StoredMember {
+                member_id: "m-1".into(),
+                group_instance_id: None,
+                client_id: "\u{e9}\u{0}\"".into(),
+                client_host: "/127.0.0.1".into(),
+                session_timeout_ms: 45_000,
+                rebalance_timeout_ms: 300_000,
+                protocols: vec![StoredProtocol { name: "range".into(), metadata: Bytes::from_static(&[0, 255, 16]) }],
+                assignment: Bytes::new(),
+            }],
+        };
+        assert_eq!(StoredGroup::decode("g", &group.encode()).unwrap(), group);
+    }
+
+    #[test]
+    fn what_does_not_parse_is_corrupt_and_names_its_group() {
+        for value in [&b""[..], b"{}", br#"{"offset":1,"leader_epoch":null,"metadata":7,"commit_ms":0}"#] {
+            let error = CommittedOffset::decode("orders", value).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt(_)) && error.to_string().contains("orders"));
+        }
+        for digits in ["0", "0g", "\u{e9}"] {
+            let value = format!(r#"{{"name":"range","metadata":"{digits}"}}"#);
+            assert!(serde_json::from_str::<StoredProtocol>(&value).is_err(), "{digits}");
+        }
+    }
+
+    #[test]
+    fn keys_read_back() {
+        let key = Key::CommittedOffset { group: "g", topic: "t", partition: 0x0001_0000 }.encode();
+        assert!(key.starts_with(&committed_offset_prefix()));
+        assert_eq!(parse_committed_offset_key(&key).unwrap(), ("g", "t", 0x0001_0000));
+        let key = Key::CommittedOffset { group: "", topic: "t", partition: 0 }.encode();
+        assert_eq!(parse_committed_offset_key(&key).unwrap(), ("", "t", 0));
+        assert!(parse_committed_offset_key(b"Og\0t\0").is_err());
+        assert_eq!(parse_group_key(&Key::Group("g").encode()).unwrap(), "g");
+    }
+}
