@@ -120,7 +120,8 @@ fn keys_at(store: &impl Store, family: Family, from: &str, end: &str) -> Vec<Str
 }
 
 fn a_batch_is_applied_in_order<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     put(&store, Family::Meta, &["a", "b", "c"]);
     let mut batch = Batch::default();
     batch.delete_range("a", "c");
@@ -139,7 +140,8 @@ fn a_batch_is_applied_in_order<P: Place>() {
 }
 
 fn families_do_not_mix<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     put(&store, Family::Log, &["a"]);
     assert_eq!(store.get(Family::Meta, b"a").unwrap(), None);
     let mut batch = Batch::default();
@@ -150,7 +152,8 @@ fn families_do_not_mix<P: Place>() {
 }
 
 fn scans_are_ascending_and_half_open<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     for family in [Family::Log, Family::Meta] {
         put(&store, family, &["d", "b"]);
         store.roll().unwrap();
@@ -164,7 +167,8 @@ fn scans_are_ascending_and_half_open<P: Place>() {
 }
 
 fn scans_begin_at_or_before_a_key<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     let check = |key: &str, floor: &str, end: &str, expected: &[&str]| {
         let start = Start::AtOrBefore { key: bytes(key), floor: bytes(floor) };
         let page = store.scan(&scan(Family::Log, start, end)).unwrap();
@@ -190,7 +194,8 @@ fn scans_begin_at_or_before_a_key<P: Place>() {
 }
 
 fn pages_end_at_their_bounds_and_hold_at_least_one_entry<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     let mut batch = Batch::default();
     for key in ["a", "b", "c", "d"] {
         batch.put(Family::Log, key, vec![0; 100]);
@@ -211,7 +216,8 @@ fn pages_end_at_their_bounds_and_hold_at_least_one_entry<P: Place>() {
 }
 
 fn pages_join_into_the_whole_range<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     // Values around the sizes where a disk reads in another way: a block, the readahead.
     let sizes = [1, 70_000, 10, 300_000, 1_500_000, 2, 64 << 10, 1 << 20, 5];
     for (index, size) in sizes.iter().enumerate() {
@@ -243,7 +249,8 @@ fn pages_join_into_the_whole_range<P: Place>() {
 }
 
 fn a_deleted_range_is_half_open<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     put(&store, Family::Meta, &["a", "b", "bb", "c", "d"]);
     store.roll().unwrap();
     let delete = |from: &'static str, to: &'static str| {
@@ -310,7 +317,8 @@ fn everything_committed_survives_the_process<P: Place>() {
 }
 
 fn a_batch_without_changes_can_be_synced<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     store.commit(&Batch::default(), false).unwrap();
     put(&store, Family::Log, &["a"]);
     store.commit(&Batch::default(), true).unwrap();
@@ -318,7 +326,8 @@ fn a_batch_without_changes_can_be_synced<P: Place>() {
 }
 
 fn log_bytes_counts_what_a_roll_writes_out<P: Place>() {
-    let store = P::default().open();
+    let place = P::default();
+    let store = place.open();
     let mut batch = Batch::default();
     batch.put(Family::Meta, "m", vec![0; 1000]);
     batch.delete(Family::Log, "l");

@@ -36,8 +36,8 @@ const FAMILIES: [&str; 2] = [LOG, META];
 const READAHEAD_FROM_BYTES: usize = 128 * 1024;
 const READAHEAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// No key is longer than this: a group id and a topic name, both bounded by the protocols, and a few bytes.
-const KEY_BYTES_MAX: usize = 66 * 1024;
+/// More than any key of the log holds: [`super::keys::Key::Batch`] has 20.
+const LOG_KEY_BYTES_MAX: usize = 32;
 
 pub struct RocksStore {
     db: DB,
@@ -273,13 +273,13 @@ fn readahead_bytes(scan: &Scan) -> usize {
     }
 }
 
-/// The highest possible key below `to`, because RocksDB takes both ends of a range of files as included.
+/// The highest possible key of the log below `to`, because RocksDB takes both ends of a range of files as included.
 fn last_below(to: &[u8]) -> Option<Vec<u8>> {
     let (last, rest) = to.split_last()?;
     let mut below = rest.to_vec();
     if *last > 0 {
         below.push(*last - 1);
-        below.resize(KEY_BYTES_MAX.min(below.len() + 64), u8::MAX);
+        below.resize(LOG_KEY_BYTES_MAX.max(to.len()), u8::MAX);
     }
     Some(below)
 }

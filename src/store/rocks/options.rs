@@ -5,9 +5,9 @@ use rocksdb::{BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, DB
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// How many memtables of the log may exist, the active one included: how far the disk may fall behind.
-const LOG_WRITE_BUFFERS: usize = 6;
-const META_WRITE_BUFFERS: usize = 3;
+/// How many memtables of a family may exist, the active one included: how far the disk may fall behind before a roll waits
+/// for it. The same for both, since both are rolled together.
+const WRITE_BUFFERS: usize = 6;
 /// Never reached: writers wait for memtables, not for levels, since the log's files only ever move.
 const OUT_OF_REACH: i32 = 1 << 20;
 
@@ -28,7 +28,7 @@ impl Setup {
     pub(super) fn new(options: &RocksOptions, direct_io: bool) -> Setup {
         // Of the memory, three quarters are for the log's memtables, a sixteenth each for the catalogue's and for blocks.
         let write_buffer_bytes = (options.memory_bytes / 8).clamp(MIB, 128 * MIB);
-        let meta_buffer_bytes = (options.memory_bytes / 16 / META_WRITE_BUFFERS).clamp(256 * KIB, 16 * MIB);
+        let meta_buffer_bytes = (options.memory_bytes / 16 / WRITE_BUFFERS).clamp(256 * KIB, 16 * MIB);
         let cache = Cache::new_lru_cache((options.memory_bytes / 16).clamp(MIB, 256 * MIB));
         Setup {
             db: db_options(write_buffer_bytes, direct_io),
@@ -58,8 +58,11 @@ fn db_options(write_buffer_bytes: usize, direct_io: bool) -> Options {
     // stops at the first record that is not whole or not of this log's number.
     db.set_recycle_log_file_num(4);
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // Memtables are flushed one by one, both families' together: a file holds no more than its epoch even if the disk falls
+    // behind, and no family's files are ever ahead of the other's.
+    db.set_atomic_flush(true);
     // A family that was not rolled for long is flushed before it keeps this much of the write-ahead log alive.
-    db.set_max_total_wal_size(((LOG_WRITE_BUFFERS + 1) * write_buffer_bytes) as u64);
+    db.set_max_total_wal_size(((WRITE_BUFFERS + 1) * write_buffer_bytes) as u64);
 
     // One thread writes.
     db.set_allow_concurrent_memtable_write(false);
@@ -74,11 +77,11 @@ fn db_options(write_buffer_bytes: usize, direct_io: bool) -> Options {
     db
 }
 
-fn family_options(write_buffer_bytes: usize, write_buffers: usize, table: &BlockBasedOptions) -> Options {
+fn family_options(write_buffer_bytes: usize, table: &BlockBasedOptions) -> Options {
     let mut family = Options::default();
     family.set_compaction_style(DBCompactionStyle::Level);
     family.set_write_buffer_size(write_buffer_bytes);
-    family.set_max_write_buffer_number(write_buffers as i32);
+    family.set_max_write_buffer_number(WRITE_BUFFERS as i32);
     family.set_level_zero_slowdown_writes_trigger(OUT_OF_REACH);
     family.set_level_zero_stop_writes_trigger(OUT_OF_REACH);
     // Zero means no bound: a backlog of moves must never slow an append.
@@ -98,7 +101,7 @@ fn log_options(write_buffer_bytes: usize, cache: &Cache) -> Options {
     // Index entries share what their keys begin with: a quarter of the memory, and indexes stay in memory.
     table.set_index_block_restart_interval(16);
 
-    let mut log = family_options(write_buffer_bytes, LOG_WRITE_BUFFERS, &table);
+    let mut log = family_options(write_buffer_bytes, &table);
     // Batches carry their own.
     log.set_compression_type(DBCompressionType::None);
     // Files can be dropped as soon as they have left level 0, so each leaves it at once, and goes straight to the last
@@ -116,7 +119,7 @@ fn meta_options(write_buffer_bytes: usize, cache: &Cache) -> Options {
     table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
 
-    let mut meta = family_options(write_buffer_bytes, META_WRITE_BUFFERS, &table);
+    let mut meta = family_options(write_buffer_bytes, &table);
     meta.set_compression_type(DBCompressionType::None);
     meta.set_target_file_size_base(16 * MIB as u64);
     meta.set_max_bytes_for_level_base(64 * MIB as u64);
