@@ -1,1 +1,326 @@
-//! 
+//! Builds everything, binds, spawns, and shuts down in order: doors first, then what waits, then the log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::broker::{Broker, BrokerOptions};
+use crate::clock::Clock;
+use crate::config::{Config, Durability, HostPort};
+use crate::group::classic::State;
+use crate::group::{GroupSettings, Groups};
+use crate::http::{self, Health, HttpState, Status};
+use crate::kafka::conn::{Ending, RequestBudget};
+use crate::kafka::{Advertised, Client, Door, conn};
+use crate::metrics::{Metrics, Scrape};
+use crate::model::ids::PartitionIndex;
+use crate::model::settings::BrokerValues;
+use crate::reaper;
+use crate::store::rocks::{OpenError, RocksOptions, RocksStore};
+use crate::store::{Store, StoreError};
+
+/// Milliseconds between two attempts when the process is out of file descriptors.
+const ACCEPT_RETRY_MS: i64 = 100;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {error}")]
+    Bind { address: String, error: std::io::Error },
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("what the data folder holds cannot be read: {0}")]
+    Recover(#[from] StoreError),
+    #[error("a thread could not be started: {0}")]
+    Thread(String),
+}
+
+/// A running broker. Dropping it without [`Server::shutdown`] is like a crash: nothing acknowledged is lost.
+pub struct Server {
+    kafka: Vec<(Advertised, SocketAddr)>,
+    http_addr: SocketAddr,
+    broker: Arc<Broker>,
+    stopping: watch::Sender<bool>,
+    doors: Vec<JoinHandle<()>>,
+    workers: JoinSet<()>,
+    grace_ms: i64,
+}
+
+impl Server {
+    /// Opens the data folder and serves.
+    pub async fn start(config: Config, clock: Clock) -> Result<Server, StartError> {
+        let (dir, options) = (config.data_dir.clone(), RocksOptions { memory_bytes: config.memory / 2 });
+        let bound = Bound::bind(&config).await?;
+        let store = tokio::task::spawn_blocking(move || RocksStore::open(&dir, options))
+            .await
+            .map_err(|error| StartError::Thread(error.to_string()))??;
+        Server::serve(config, clock, Arc::new(store), bound).await
+    }
+
+    /// The same on a store that is open already (tests: `store::memory`).
+    pub async fn start_on(config: Config, clock: Clock, store: Arc<dyn Store>) -> Result<Server, StartError> {
+        let bound = Bound::bind(&config).await?;
+        Server::serve(config, clock, store, bound).await
+    }
+
+    async fn serve(config: Config, clock: Clock, store: Arc<dyn Store>, bound: Bound) -> Result<Server, StartError> {
+        let config = Arc::new(config);
+        let metrics = Metrics::new(config.metrics_label_max);
+        let kafka = bound.advertised(&config);
+        let options = BrokerOptions {
+            sync: config.durability == Durability::Sync,
+            tail_bytes_max: config.memory / 8,
+            values: broker_values(&config, &kafka),
+        };
+        let (broker, groups) = {
+            let (clock, metrics, settings) = (clock.clone(), metrics.clone(), group_settings(&config));
+            tokio::task::spawn_blocking(move || {
+                let broker = Broker::open(store, options, clock.clone(), metrics)?;
+                let groups = Groups::open(broker.clone(), clock, settings)?;
+                Ok::<_, StoreError>((broker, groups))
+            })
+            .await
+            .map_err(|error| StartError::Thread(error.to_string()))??
+        };
+        let (stopping, watching) = watch::channel(false);
+        let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
+        let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());
+        let budget = RequestBudget::new(config.memory / 4);
+        let state = Arc::new(http_state(&broker, &groups, &watching));
+
+        let mut workers = JoinSet::new();
+        let expiration_ms = config.producer_id_expiration;
+        workers.spawn(reaper::run(broker.clone(), config.retention_check_interval, expiration_ms));
+        workers.spawn(groups.run_timers());
+        let http_addr = bound.http.1;
+        let mut doors = vec![tokio::spawn(http::serve(bound.http.0, state, clock, watching))];
+        let places = Arc::new(tokio::sync::Semaphore::new(config.connections_max));
+        for (index, (listener, _)) in bound.kafka.into_iter().enumerate() {
+            doors.push(tokio::spawn(accept(listener, index, door.clone(), budget.clone(), places.clone())));
+        }
+        Ok(Server { kafka, http_addr, broker, stopping, doors, workers, grace_ms: config.shutdown_grace })
+    }
+
+    /// Each Kafka listener: what clients are told, and where it listens.
+    pub fn kafka(&self) -> &[(Advertised, SocketAddr)] {
+        &self.kafka
+    }
+
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Takes no more requests, answers those under way for at most the grace, writes what is queued and closes.
+    pub async fn shutdown(mut self) -> Result<(), StoreError> {
+        self.stopping.send_replace(true);
+        let clock = self.broker.clock().clone();
+        let deadline = clock.sleep_ms(self.grace_ms);
+        tokio::pin!(deadline);
+        for door in &mut self.doors {
+            tokio::select! {
+                _ = &mut *door => {}
+                () = &mut deadline => door.abort(),
+            }
+        }
+        self.workers.shutdown().await;
+        self.broker.close().await
+    }
+}
+
+/// Sockets that listen already: an address in use is told before anything else happens.
+struct Bound {
+    kafka: Vec<(TcpListener, SocketAddr)>,
+    http: (TcpListener, SocketAddr),
+}
+
+impl Bound {
+    async fn bind(config: &Config) -> Result<Bound, StartError> {
+        let mut kafka = Vec::new();
+        for listener in &config.kafka_addr {
+            kafka.push(bind(&listener.bind).await?);
+        }
+        Ok(Bound { kafka, http: bind(&config.http_addr).await? })
+    }
+
+    fn advertised(&self, config: &Config) -> Vec<(Advertised, SocketAddr)> {
+        let listeners = config.kafka_addr.iter().zip(&self.kafka);
+        listeners
+            .map(|(listener, (_, bound))| {
+                let HostPort { host, port } = listener.advertise(*bound);
+                (Advertised { name: listener.name.clone(), host, port }, *bound)
+            })
+            .collect()
+    }
+}
+
+async fn bind(address: &HostPort) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |error| StartError::Bind { address: address.to_string(), error };
+    let listener = TcpListener::bind((address.host.as_str(), address.port)).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
+}
+
+/// Accepts Kafka connections until the server stops, then waits for them to end.
+async fn accept(
+    listener: TcpListener,
+    index: usize,
+    door: Arc<Door>,
+    budget: RequestBudget,
+    places: Arc<tokio::sync::Semaphore>,
+) {
+    let mut stopping = door.stopping.clone();
+    let mut connections = JoinSet::new();
+    let clock = door.broker.clock().clone();
+    loop {
+        tokio::select! {
+            () = conn::stopped(&mut stopping) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => match places.clone().try_acquire_owned() {
+                    Ok(place) => {
+                        let (door, budget) = (door.clone(), budget.clone());
+                        connections.spawn(async move {
+                            serve_connection(door, budget, socket, Client { peer, listener: index }).await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => door.broker.metrics().connection_refused("connections_max"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a Kafka connection cannot be accepted");
+                    clock.sleep_ms(ACCEPT_RETRY_MS).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve_connection(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, client: Client) {
+    let metrics = door.broker.metrics().clone();
+    let _open = metrics.connection_opened();
+    let peer = client.peer;
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "answers may be delayed");
+    }
+    let ending = conn::serve(door, budget, socket, client).await;
+    let refused = match &ending {
+        Ending::Closed | Ending::Stopping | Ending::Io(_) => None,
+        Ending::Idle => Some("idle"),
+        Ending::FrameLength(_) => Some("frame_length"),
+        Ending::UnknownApi(_) => Some("unknown_api"),
+        Ending::UnsupportedVersion { .. } => Some("unsupported_version"),
+        Ending::Malformed(_) => Some("malformed"),
+        Ending::UnansweredFailure(_) => Some("unanswered_failure"),
+        Ending::Unanswerable => Some("unanswerable"),
+    };
+    match refused {
+        Some(reason) => {
+            metrics.connection_refused(reason);
+            tracing::info!(%peer, %ending, "connection closed");
+        }
+        None => tracing::debug!(%peer, %ending, "connection ended"),
+    }
+}
+
+fn http_state(broker: &Arc<Broker>, groups: &Arc<Groups>, stopping: &watch::Receiver<bool>) -> HttpState {
+    let (metrics_broker, groups) = (broker.clone(), groups.clone());
+    let (health_broker, stopping) = (broker.clone(), stopping.clone());
+    HttpState {
+        metrics_text: Box::new(move || {
+            metrics_broker.metrics().render(|scrape| collect(scrape, &metrics_broker, &groups))
+        }),
+        health: Box::new(move || {
+            let (status, reason) = match health_broker.failure() {
+                Some(error) => (Status::Broken, Some(error.to_string())),
+                None if *stopping.borrow() => (Status::Draining, Some("the server stops".into())),
+                None => (Status::Ok, None),
+            };
+            let uptime_seconds = health_broker.clock().tick_ms() / 1_000;
+            Health { status, version: env!("CARGO_PKG_VERSION"), uptime_seconds, reason }
+        }),
+    }
+}
+
+/// Writes the gauges that are read when someone looks.
+fn collect(scrape: &Scrape, broker: &Broker, groups: &Groups) {
+    scrape.uptime_ms(broker.clock().tick_ms());
+    for stream in broker.streams() {
+        for (index, partition) in stream.partitions().iter().enumerate() {
+            let extent = partition.extent();
+            scrape.partition(&stream.name, index as i32, extent.bytes, extent.log_start, extent.end);
+        }
+    }
+    let figures = broker.figures();
+    scrape.store_disk("files", figures.file_bytes);
+    scrape.store_disk("wal", figures.wal_bytes);
+    scrape.store_memory("memtables", figures.memtable_bytes);
+    scrape.store_memory("block_cache", figures.block_cache_bytes);
+    scrape.store_memory("table_readers", figures.table_reader_bytes);
+    scrape.store_pending_jobs(figures.pending_jobs);
+    for state in State::ALL {
+        scrape.groups(state.name(), groups.list(&[state.name().to_owned()], &[]).len());
+    }
+    groups.visit_committed(|group, topic, partition, committed| {
+        let log = broker.stream(topic).and_then(|stream| stream.partition(PartitionIndex(partition)));
+        if let Some(log) = log {
+            scrape.group_lag(group, topic, partition as i32, (log.end_offset() - committed).max(0));
+        }
+    });
+}
+
+/// What Kafka's tools are shown as the broker's configuration.
+fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerValues {
+    let listed = |address: &dyn Fn(&(Advertised, SocketAddr)) -> String| {
+        kafka
+            .iter()
+            .map(|listener| format!("{}://{}", listener.0.name, address(listener)))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    BrokerValues {
+        node_id: config.node_id,
+        listeners: listed(&|(_, bound)| bound.to_string()),
+        advertised_listeners: listed(&|(told, _)| format!("{}:{}", told.host, told.port)),
+        log_dirs: config.data_dir.display().to_string(),
+        num_partitions: config.num_partitions,
+        auto_create_topics_enable: config.auto_create_topics,
+        message_max_bytes: config.message_max_bytes as i64,
+        log_retention_ms: config.log_retention,
+        log_retention_bytes: config.log_retention_bytes,
+        log_segment_bytes: config.log_segment_bytes,
+        log_retention_check_interval_ms: config.retention_check_interval,
+        socket_request_max_bytes: config.request_bytes_max as i64,
+        connections_max_idle_ms: config.connections_idle_max,
+        max_connections: config.connections_max as i64,
+        fetch_max_bytes: config.fetch_bytes_max as i64,
+        max_incremental_fetch_session_cache_slots: config.fetch_sessions_max as i64,
+        producer_id_expiration_ms: config.producer_id_expiration,
+        group_initial_rebalance_delay_ms: config.group_initial_rebalance_delay,
+        group_min_session_timeout_ms: config.group_session_timeout_min,
+        group_max_session_timeout_ms: config.group_session_timeout_max,
+        group_max_size: config.group_size_max as i64,
+        offsets_retention_ms: config.offsets_retention,
+        offset_metadata_max_bytes: config.offset_metadata_bytes_max as i64,
+    }
+}
+
+fn group_settings(config: &Config) -> GroupSettings {
+    let ms = |ms: i64| i32::try_from(ms).unwrap_or(i32::MAX);
+    GroupSettings {
+        initial_rebalance_delay_ms: ms(config.group_initial_rebalance_delay),
+        min_session_timeout_ms: ms(config.group_session_timeout_min),
+        max_session_timeout_ms: ms(config.group_session_timeout_max),
+        max_size: i32::try_from(config.group_size_max).unwrap_or(i32::MAX),
+        offsets_retention_ms: config.offsets_retention,
+        offset_metadata_max_bytes: i32::try_from(config.offset_metadata_bytes_max).unwrap_or(i32::MAX),
+        ..GroupSettings::default()
+    }
+}

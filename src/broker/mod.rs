@@ -1,1 +1,113 @@
-//! 
+//! What doors call: streams and shards, append, read, wait. No protocol's shapes are named here.
+//!
+//! - [`catalog`]: which streams there are, kept durably
+//! - [`stream`]: one stream: its partitions, shards and settings
+//! - [`append`]: records in
+//! - [`read`]: records and offsets out
+//! - [`space`]: disk space given back
+//!
+//! A change of the catalogue is decided and applied in memory under one lock, queued to the log's writer before the
+//! lock is released, and answered when it is durable. Whoever builds on it meanwhile queues behind it, so nothing
+//! durable ever rests on something that is not.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::log::recover;
+use crate::log::writer::{Outcome, Writer, WriterOptions, gone};
+use crate::metrics::Metrics;
+use crate::model::settings::BrokerValues;
+use crate::store::{Batch, Figures, Store, StoreError};
+
+pub mod append;
+pub mod catalog;
+pub mod read;
+pub mod space;
+pub mod stream;
+
+pub use append::{AppendError, AppendedAt, Ticket};
+pub use catalog::CatalogError;
+pub use stream::Stream;
+
+/// How the broker keeps records.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Answer only when the record is on the disk.
+    pub sync: bool,
+    /// Bytes of recent batches in memory, all partitions together.
+    pub tail_bytes_max: usize,
+    /// The broker's settings from the start, which those altered later go before.
+    pub values: BrokerValues,
+}
+
+pub struct Broker {
+    store: Arc<dyn Store>,
+    writer: Writer,
+    catalog: catalog::Catalog,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Broker {
+    /// Recovers what `store` holds. Blocks.
+    pub fn open(
+        store: Arc<dyn Store>,
+        options: BrokerOptions,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Broker>, StoreError> {
+        let records = catalog::load(&*store)?;
+        let recovered = recover::recover(&*store, &records.partition_ids())?;
+        let writer_options =
+            WriterOptions { epoch: recovered.epoch, sync: options.sync, tail_bytes_max: options.tail_bytes_max };
+        let writer = Writer::start(store.clone(), writer_options, metrics.clone(), clock.clone())
+            .map_err(|error| StoreError::NotDone(error.to_string()))?;
+        let catalog = catalog::Catalog::new(records, recovered.partitions, options.values, &clock, &metrics, &writer);
+        Ok(Arc::new(Broker { store, writer, catalog, clock, metrics }))
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Queues changes of `Meta` that another layer owns (groups and their offsets). Calls are committed in order.
+    pub fn commit_meta(&self, batch: Batch) -> oneshot::Receiver<Outcome> {
+        self.writer.commit_meta(batch)
+    }
+
+    /// Every entry of `Meta` below `prefix`. Blocks: for start-up.
+    pub fn scan_meta(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let mut entries = Vec::new();
+        recover::for_each_meta(&*self.store, prefix, |key, value| {
+            entries.push((key, value));
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub fn failure(&self) -> Option<&StoreError> {
+        self.writer.failure()
+    }
+
+    pub fn figures(&self) -> Figures {
+        self.store.figures()
+    }
+
+    /// Writes what is queued and closes the store. What is called after it fails.
+    pub async fn close(&self) -> Outcome {
+        self.writer.close().await
+    }
+}
+
+/// Waits until what was queued is durable.
+pub(crate) async fn durable(outcome: oneshot::Receiver<Outcome>) -> Outcome {
+    outcome.await.unwrap_or_else(|_| Err(gone()))
+}

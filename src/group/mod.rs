@@ -24,6 +24,7 @@
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::broker::Broker;
 use crate::store::{Batch, StoreError};
 
 pub mod classic;
@@ -121,6 +122,16 @@ pub trait MetaLog: Send + Sync + 'static {
 
     /// All keys of the catalogue that begin with `prefix`, ascending. Blocks; for the start only.
     fn scan_meta(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+}
+
+impl MetaLog for Broker {
+    fn commit_meta(&self, batch: Batch) -> oneshot::Receiver<Result<(), StoreError>> {
+        Broker::commit_meta(self, batch)
+    }
+
+    fn scan_meta(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        Broker::scan_meta(self, prefix)
+    }
 }
 
 /// One reading of both clocks.

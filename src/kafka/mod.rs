@@ -1,1 +1,259 @@
-//! 
+//! The Kafka door: frames in, answers out. [`TABLE`] is the list of what is served; ApiVersions, metrics and the test
+//! that every row is exercised read the same table.
+//!
+//! A handler is a plain function from a request to a future of its answer. What it does before it returns the future
+//! happens in the order of the connection; Produce fixes its place in the log there, and its answer comes later, so
+//! that a connection is pipelined. All others are answered before the next request of their connection is read, as
+//! Kafka does.
+//!
+//! Only this folder knows Kafka's messages.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, StrBytes, VersionRange};
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::group::Groups;
+use crate::metrics::ApiMetrics;
+
+mod api_versions;
+pub mod conn;
+pub mod error;
+mod fetch;
+mod guard;
+mod names;
+mod offsets;
+mod produce;
+mod producers;
+mod sessions;
+mod topics;
+
+use guard::Malformed;
+
+/// One API: its key, the versions served, and what runs.
+pub struct Row {
+    pub key: ApiKey,
+    pub versions: VersionRange,
+    /// The lowest version told in ApiVersions, where that differs (Produce).
+    pub advertised_min: i16,
+    pub name: &'static str,
+    /// Produce: the next request is read before this one is answered.
+    pub pipelined: bool,
+    run: fn(Context, Bytes) -> Result<Running, Malformed>,
+}
+
+/// A request being answered.
+pub type Running = BoxFuture<'static, Answer>;
+
+/// What goes back.
+pub struct Answer {
+    /// The whole frame; None when the client wants no answer (acks=0).
+    pub frame: Option<BytesMut>,
+    /// Kafka's code of the first error in it, for metrics.
+    pub error: i16,
+    /// The connection is closed after it (acks=0 that failed).
+    pub close: bool,
+}
+
+/// What a handler knows besides its request.
+#[derive(Clone)]
+pub struct Context {
+    pub door: Arc<Door>,
+    pub client: Arc<Client>,
+    pub client_id: Option<StrBytes>,
+    pub version: i16,
+    pub correlation_id: i32,
+}
+
+/// Who is at the other end of a connection.
+pub struct Client {
+    pub peer: SocketAddr,
+    /// Which of [`Door::listeners`] it came by: its answers name that listener's address.
+    pub listener: usize,
+}
+
+/// An address that clients are told to connect to.
+#[derive(Clone, Debug)]
+pub struct Advertised {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// Everything that handlers need.
+pub struct Door {
+    pub broker: Arc<Broker>,
+    pub groups: Arc<Groups>,
+    pub config: Arc<Config>,
+    pub listeners: Vec<Advertised>,
+    sessions: sessions::Sessions,
+    /// Of each row of [`TABLE`].
+    api_metrics: Vec<ApiMetrics>,
+    /// Turns true when the server stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Door {
+    pub fn new(
+        broker: Arc<Broker>,
+        groups: Arc<Groups>,
+        config: Arc<Config>,
+        listeners: Vec<Advertised>,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Door> {
+        let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
+        let sessions = sessions::Sessions::new(config.fetch_sessions_max);
+        Arc::new(Door { broker, groups, config, listeners, sessions, api_metrics, stopping })
+    }
+
+    pub fn node_id(&self) -> BrokerId {
+        BrokerId(self.config.node_id)
+    }
+}
+
+/// A handler's answer as a frame is made of it: an answer, or none (acks=0).
+struct Reply<R> {
+    response: Option<R>,
+    error: i16,
+    close: bool,
+}
+
+impl<R> Reply<R> {
+    fn encode(self, cx: &Context) -> Answer
+    where
+        R: Encodable + HeaderVersion,
+    {
+        let frame = self.response.and_then(|response| encode_frame(&response, cx.correlation_id, cx.version));
+        Answer { close: self.close, error: self.error, frame }
+    }
+}
+
+/// `length i32, correlation id i32, [no tagged fields], body`. None when the codec refuses what a handler made, which
+/// is a bug of the handler: the connection is then closed rather than left waiting.
+fn encode_frame<R: Encodable + HeaderVersion>(response: &R, correlation_id: i32, version: i16) -> Option<BytesMut> {
+    let size = response.compute_size(version).map_err(|error| tracing::error!(%error, "an answer has no size")).ok()?;
+    let mut frame = BytesMut::with_capacity(size + 9);
+    frame.put_i32(0);
+    frame.put_i32(correlation_id);
+    if R::header_version(version) >= 1 {
+        frame.put_u8(0);
+    }
+    response
+        .encode(&mut frame, version)
+        .map_err(|error| tracing::error!(%error, "an answer cannot be encoded"))
+        .ok()?;
+    let length = (frame.len() - 4) as i32;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Some(frame)
+}
+
+/// A row: `Key, Request, handler, codes of a response`.
+macro_rules! row {
+    ($key:ident, $request:ty, $handler:path, $codes:expr) => {
+        Row {
+            key: ApiKey::$key,
+            versions: <$request as Message>::VERSIONS,
+            advertised_min: <$request as Message>::VERSIONS.min,
+            name: stringify!($key),
+            pipelined: false,
+            run: |cx, body| {
+                let request: $request = guard::decode(body, cx.version)?;
+                let answer = $handler(cx.clone(), request);
+                Ok(Box::pin(async move {
+                    let response = answer.await;
+                    let mut codes = error::Codes::default();
+                    error::note(&mut codes, &response, $codes);
+                    Reply { response: Some(response), error: codes.first(), close: false }.encode(&cx)
+                }))
+            },
+        }
+    };
+}
+
+/// Produce alone is answered in two stages, and may want no answer.
+const PRODUCE: Row = Row {
+    key: ApiKey::Produce,
+    versions: <ProduceRequest as Message>::VERSIONS,
+    // librdkafka before 2.11.1 stops compressing where the lowest version is not 0 (KAFKA-18659). 0 to 2 are refused.
+    advertised_min: 0,
+    name: "Produce",
+    pipelined: true,
+    run: |cx, body| {
+        let request: ProduceRequest = guard::decode(body, cx.version)?;
+        let answered = request.acks != 0;
+        let answer = produce::produce(cx.clone(), request);
+        Ok(Box::pin(async move {
+            let response = answer.await;
+            let error = produce::first_error(&response);
+            // A client that wants no answer learns of an error by losing its connection, as with Kafka.
+            let close = !answered && error != 0;
+            Reply { response: answered.then_some(response), error, close }.encode(&cx)
+        }))
+    },
+};
+
+/// What is served. Not here means not advertised.
+pub const TABLE: &[Row] = &[
+    PRODUCE,
+    row!(Fetch, FetchRequest, fetch::fetch, |r: &FetchResponse, c| {
+        c.add(r.error_code);
+        r.responses.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+    }),
+    row!(ListOffsets, ListOffsetsRequest, offsets::list_offsets, |r: &ListOffsetsResponse, c| {
+        r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+    }),
+    row!(Metadata, MetadataRequest, topics::metadata, |r: &MetadataResponse, c| {
+        r.topics.iter().for_each(|topic| c.add(topic.error_code));
+    }),
+    row!(ApiVersions, ApiVersionsRequest, api_versions::api_versions, |r: &ApiVersionsResponse, c| {
+        c.add(r.error_code)
+    }),
+    row!(CreateTopics, CreateTopicsRequest, topics::create_topics, |r: &CreateTopicsResponse, c| {
+        r.topics.iter().for_each(|topic| c.add(topic.error_code));
+    }),
+    row!(DeleteTopics, DeleteTopicsRequest, topics::delete_topics, |r: &DeleteTopicsResponse, c| {
+        r.responses.iter().for_each(|topic| c.add(topic.error_code));
+    }),
+    row!(CreatePartitions, CreatePartitionsRequest, topics::create_partitions, |r: &CreatePartitionsResponse, c| {
+        r.results.iter().for_each(|topic| c.add(topic.error_code));
+    }),
+    row!(
+        DescribeTopicPartitions,
+        DescribeTopicPartitionsRequest,
+        topics::describe_topic_partitions,
+        |r: &DescribeTopicPartitionsResponse, c| r.topics.iter().for_each(|topic| c.add(topic.error_code))
+    ),
+    row!(DeleteRecords, DeleteRecordsRequest, offsets::delete_records, |r: &DeleteRecordsResponse, c| {
+        r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+    }),
+    row!(
+        OffsetForLeaderEpoch,
+        OffsetForLeaderEpochRequest,
+        offsets::offset_for_leader_epoch,
+        |r: &OffsetForLeaderEpochResponse, c| {
+            r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+        }
+    ),
+    row!(InitProducerId, InitProducerIdRequest, producers::init_producer_id, |r: &InitProducerIdResponse, c| {
+        c.add(r.error_code)
+    }),
+    row!(
+        DescribeProducers,
+        DescribeProducersRequest,
+        producers::describe_producers,
+        |r: &DescribeProducersResponse, c| {
+            r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+        }
+    ),
+];
+
+/// The row of an API key, with its place in [`TABLE`].
+pub fn row(key: i16) -> Option<(usize, &'static Row)> {
+    TABLE.iter().enumerate().find(|(_, row)| row.key as i16 == key)
+}

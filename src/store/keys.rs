@@ -23,17 +23,28 @@ use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
     /// The one key of [`super::Family::Log`].
-    Batch { epoch: u32, partition: PartitionId, base_offset: Offset },
+    Batch {
+        epoch: u32,
+        partition: PartitionId,
+        base_offset: Offset,
+    },
     Cluster,
     Epoch,
     Stream(StreamId),
-    Segment { partition: PartitionId, first_offset: Offset },
+    Segment {
+        partition: PartitionId,
+        first_offset: Offset,
+    },
     LogStart(PartitionId),
     Producers(PartitionId),
     NextProducerId,
     BrokerSettings,
     Group(&'a str),
-    CommittedOffset { group: &'a str, topic: &'a str, partition: u32 },
+    CommittedOffset {
+        group: &'a str,
+        topic: &'a str,
+        partition: u32,
+    },
 }
 
 impl Key<'_> {
@@ -145,7 +156,8 @@ mod tests {
             let partition = PartitionId { stream: StreamId(stream), index: PartitionIndex(index) };
             Key::Batch { epoch, partition, base_offset }.encode()
         };
-        let ordered = [at(0, 9, 9, 9), at(1, 0, 0, 0), at(1, 0, 0, 256), at(1, 0, 1, 0), at(1, 256, 0, 0), at(256, 0, 0, 0)];
+        let ordered =
+            [at(0, 9, 9, 9), at(1, 0, 0, 0), at(1, 0, 0, 256), at(1, 0, 1, 0), at(1, 256, 0, 0), at(256, 0, 0, 0)];
         assert!(ordered.is_sorted());
         let (epoch, partition, offset) = parse_batch_key(&at(1, 2, 3, i64::MAX)).unwrap();
         assert_eq!((epoch, partition.stream.0, partition.index.0, offset), (1, 2, 3, i64::MAX));

@@ -31,11 +31,21 @@ pub struct Batch {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Put { family: Family, key: Bytes, value: Bytes },
-    Delete { family: Family, key: Bytes },
+    Put {
+        family: Family,
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        family: Family,
+        key: Bytes,
+    },
     /// Every key in `from..to` (none if `to` is not above `from`). For `Meta` only: the log is dropped by
     /// [`Store::drop_range`].
-    DeleteRange { from: Bytes, to: Bytes },
+    DeleteRange {
+        from: Bytes,
+        to: Bytes,
+    },
 }
 
 /// Where a scan begins. Both lie inside `floor..end` of the [`Scan`].

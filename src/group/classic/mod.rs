@@ -48,6 +48,9 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 5] =
+        [State::Empty, State::PreparingRebalance, State::CompletingRebalance, State::Stable, State::Dead];
+
     /// As Kafka's tools show it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,131 @@
+//! Records in. A record batch is validated outside every lock, gets its place in the log under the partition's, and is
+//! answered when the writer has committed it: two stages, so that a connection can go on meanwhile.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::broker::{Broker, Stream, durable};
+use crate::log::partition::{self, Appended, NewBatch};
+use crate::log::producers::SequenceError;
+use crate::log::writer::{Outcome, RollRules, gone};
+use crate::model::batch::{self, BatchError, Rules};
+use crate::model::ids::{Offset, PartitionIndex};
+use crate::model::settings::TimestampType;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("no such partition")]
+    NoSuchPartition,
+    /// `min.insync.replicas` asks for more replicas than the stream claims to have.
+    #[error("{min_insync} replicas are required, there are {claimed}")]
+    NotEnoughReplicas { min_insync: i32, claimed: i16 },
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Where the records went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendedAt {
+    pub base_offset: Offset,
+    /// Set when the broker's clock replaced the records' timestamps.
+    pub log_append_ms: Option<i64>,
+    pub log_start: Offset,
+}
+
+/// A batch that has its place; [`Ticket::committed`] tells when it is kept.
+pub struct Ticket {
+    partition: std::sync::Arc<partition::Partition>,
+    base_offset: Offset,
+    log_append_ms: Option<i64>,
+    wait: Wait,
+}
+
+enum Wait {
+    Queued(oneshot::Receiver<Outcome>),
+    /// A duplicate is kept once the first one is.
+    Until {
+        end: Offset,
+    },
+}
+
+impl Broker {
+    /// Validates and queues what a producer sent for one partition: exactly one record batch. `all_replicas` is the
+    /// producer's wish that every replica have it (acks=all); `zstd_allowed` is false for a client too old to read it.
+    pub fn append(
+        &self,
+        stream: &Stream,
+        index: PartitionIndex,
+        records: &Bytes,
+        all_replicas: bool,
+        zstd_allowed: bool,
+    ) -> Result<Ticket, AppendError> {
+        let settings = stream.settings();
+        if all_replicas && settings.min_insync_replicas > i32::from(stream.claimed_replicas) {
+            let (min_insync, claimed) = (settings.min_insync_replicas, stream.claimed_replicas);
+            return Err(AppendError::NotEnoughReplicas { min_insync, claimed });
+        }
+        let now_ms = self.clock.now_ms();
+        let rules = Rules::new(&settings, now_ms);
+        let one = batch::single_batch(records, zstd_allowed)?;
+        let validated = batch::validate(&one, &rules)?;
+        let bytes = validated.rewritten.as_deref().unwrap_or(&one);
+        let log_append_time = rules.timestamp_type == TimestampType::LogAppendTime;
+        let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.segment_ms };
+        // Held through the append: a split must not come between the epoch and the offset.
+        let state = stream.state.read();
+        let at = index.0 as usize;
+        let (Some(partition), Some(&leader_epoch)) = (state.partitions.get(at), state.leader_epochs.get(at)) else {
+            return Err(AppendError::NoSuchPartition);
+        };
+        let new = NewBatch { bytes, leader_epoch, log_append_time, roll };
+        let (base_offset, append_ms, wait) = match partition.append(&self.writer, new, now_ms)? {
+            Appended::Queued { base_offset, append_ms, done } => (base_offset, append_ms, Wait::Queued(done)),
+            Appended::Duplicate { base_offset, last_offset, append_ms } => {
+                (base_offset, append_ms, Wait::Until { end: last_offset + 1 })
+            }
+        };
+        stream.metrics.bytes_in.inc_by(bytes.len() as u64);
+        stream.metrics.records_in.inc_by(validated.records_count as u64);
+        Ok(Ticket {
+            partition: partition.clone(),
+            base_offset,
+            log_append_ms: log_append_time.then_some(append_ms),
+            wait,
+        })
+    }
+}
+
+impl Ticket {
+    /// Returns when the batch is kept, as `--durability` means it.
+    pub async fn committed(self) -> Result<AppendedAt, AppendError> {
+        match self.wait {
+            Wait::Queued(done) => durable(done).await?,
+            Wait::Until { end } => {
+                let mut ends = self.partition.watch_end();
+                let partition = &self.partition;
+                ends.wait_for(|now| *now >= end || partition.is_deleted()).await.map_err(|_| gone())?;
+            }
+        }
+        Ok(AppendedAt {
+            base_offset: self.base_offset,
+            log_append_ms: self.log_append_ms,
+            log_start: self.partition.log_start(),
+        })
+    }
+}
+
+impl From<partition::AppendError> for AppendError {
+    fn from(error: partition::AppendError) -> AppendError {
+        match error {
+            partition::AppendError::Sequence(error) => AppendError::Sequence(error),
+            partition::AppendError::Deleted => AppendError::NoSuchPartition,
+            partition::AppendError::Batch(error) => AppendError::Batch(error),
+            partition::AppendError::Store(error) => AppendError::Store(error),
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Which streams there are. In memory by name and by topic id; in `Meta` as JSON:
+//!
+//! | key | value |
+//! |---|---|
+//! | [`Key::Cluster`] | `cluster_id`: UUID, made at the first start; `next_stream_id`: never reused, so that what a deleted stream left in the log is never taken for another's |
+//! | [`Key::Stream`] | `name`, `topic_id`, `claimed_replicas`, `overrides` (settings by Kafka name), `lineage` (`model::shard`) |
+//! | [`Key::BrokerSettings`] | settings of the broker that were altered while it ran, by Kafka name |
+//! | [`Key::NextProducerId`] | `u64`, big-endian: producer ids from here on were never handed out |
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::broker::stream::State;
+use crate::broker::{Broker, Stream, durable};
+use crate::clock::Clock;
+use crate::log::partition::Partition;
+use crate::log::producers::Producers;
+use crate::log::recover;
+use crate::log::writer::{Outcome, Writer};
+use crate::metrics::Metrics;
+use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
+use crate::model::settings::{BrokerSettings, BrokerValues, DynamicSettings, Overrides, SettingError, StreamSettings};
+use crate::model::shard::{Lineage, LineageError};
+use crate::store::keys::{Key, prefix_range};
+use crate::store::{Batch, Family, Store, StoreError};
+
+/// Producer ids are taken from the store this many at a time: those not handed out before a restart are lost.
+const PRODUCER_ID_BLOCK: i64 = 1_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("stream {0} exists already")]
+    Exists(String),
+    #[error("there is no such stream")]
+    NotFound,
+    #[error(transparent)]
+    Lineage(#[from] LineageError),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A stream to be made.
+pub struct NewStream {
+    pub name: String,
+    pub partitions: NonZeroU32,
+    pub claimed_replicas: i16,
+    /// Valid settings by their Kafka names.
+    pub overrides: Overrides,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ClusterRecord {
+    #[serde(with = "uuid_text")]
+    cluster_id: Uuid,
+    next_stream_id: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StreamRecord {
+    name: String,
+    #[serde(with = "uuid_text")]
+    topic_id: Uuid,
+    claimed_replicas: i16,
+    overrides: Overrides,
+    lineage: Lineage,
+}
+
+/// What the store holds of the catalogue.
+pub(super) struct Records {
+    cluster: Option<ClusterRecord>,
+    streams: Vec<(StreamId, StreamRecord)>,
+    dynamic: DynamicSettings,
+    next_producer_id: i64,
+}
+
+pub(super) struct Catalog {
+    cluster_id: Uuid,
+    by_name: DashMap<Arc<str>, Arc<Stream>>,
+    by_topic_id: DashMap<Uuid, Arc<Stream>>,
+    settings: RwLock<Arc<BrokerSettings>>,
+    /// Held while a change is decided, applied in memory and queued.
+    changes: Mutex<Changes>,
+}
+
+struct Changes {
+    cluster: ClusterRecord,
+    next_producer_id: i64,
+    /// Ids below this are on disk as handed out.
+    producer_ids_until: i64,
+}
+
+pub(super) fn load(store: &dyn Store) -> Result<Records, StoreError> {
+    let cluster = store.get(Family::Meta, &Key::Cluster.encode())?.map(|value| parse(&value)).transpose()?;
+    let dynamic = store.get(Family::Meta, &Key::BrokerSettings.encode())?.map(|value| parse(&value)).transpose()?;
+    let next_producer_id = match store.get(Family::Meta, &Key::NextProducerId.encode())? {
+        Some(value) => i64::from_be_bytes(value[..].try_into().map_err(|_| corrupt("the next producer id"))?),
+        None => 0,
+    };
+    let mut streams = Vec::new();
+    recover::for_each_meta(store, b"s", |key, value| {
+        let id = key.get(1..).and_then(|id| id.try_into().ok()).ok_or_else(|| corrupt("a stream's key"))?;
+        streams.push((StreamId(u32::from_be_bytes(id)), parse(&value)?));
+        Ok(())
+    })?;
+    Ok(Records { cluster, streams, dynamic: dynamic.unwrap_or_default(), next_producer_id })
+}
+
+impl Records {
+    pub fn partition_ids(&self) -> Vec<PartitionId> {
+        let of = |(stream, record): &(StreamId, StreamRecord)| {
+            let stream = *stream;
+            (0..record.lineage.partitions()).map(move |index| PartitionId { stream, index: PartitionIndex(index) })
+        };
+        self.streams.iter().flat_map(of).collect()
+    }
+}
+
+impl Catalog {
+    pub fn new(
+        records: Records,
+        mut partitions: HashMap<PartitionId, Arc<Partition>>,
+        values: BrokerValues,
+        clock: &Clock,
+        metrics: &Metrics,
+        writer: &Writer,
+    ) -> Catalog {
+        let cluster = records.cluster.unwrap_or_else(|| {
+            let cluster = ClusterRecord { cluster_id: clock.random_uuid(), next_stream_id: 1 };
+            let mut batch = Batch::default();
+            batch.put(Family::Meta, Key::Cluster.encode(), json(&cluster));
+            // Whatever is made durable later is so only after this.
+            drop(writer.commit_meta(batch));
+            cluster
+        });
+        let catalog = Catalog {
+            cluster_id: cluster.cluster_id,
+            by_name: DashMap::new(),
+            by_topic_id: DashMap::new(),
+            settings: RwLock::new(Arc::new(BrokerSettings::new(values, records.dynamic))),
+            changes: Mutex::new(Changes {
+                cluster,
+                next_producer_id: records.next_producer_id,
+                producer_ids_until: records.next_producer_id,
+            }),
+        };
+        for (id, record) in records.streams {
+            let logs = (0..record.lineage.partitions())
+                .map(|index| PartitionId { stream: id, index: PartitionIndex(index) })
+                .map(|id| partitions.remove(&id).unwrap_or_else(|| empty_partition(id)))
+                .collect();
+            let settings = catalog.effective(&record.overrides);
+            let state = State::new(record.lineage, record.overrides, settings, logs);
+            let name: Arc<str> = record.name.into();
+            let handles = metrics.stream(&name);
+            let stream = Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state);
+            catalog.insert(Arc::new(stream));
+        }
+        catalog
+    }
+
+    fn insert(&self, stream: Arc<Stream>) {
+        self.by_topic_id.insert(stream.topic_id, stream.clone());
+        self.by_name.insert(stream.name.clone(), stream);
+    }
+
+    fn effective(&self, overrides: &Overrides) -> Arc<StreamSettings> {
+        Arc::new(StreamSettings::effective(overrides, &self.settings.read()))
+    }
+}
+
+impl Broker {
+    pub fn cluster_id(&self) -> Uuid {
+        self.catalog.cluster_id
+    }
+
+    pub fn stream(&self, name: &str) -> Option<Arc<Stream>> {
+        self.catalog.by_name.get(name).map(|entry| entry.value().clone())
+    }
+
+    pub fn stream_by_topic_id(&self, topic_id: Uuid) -> Option<Arc<Stream>> {
+        self.catalog.by_topic_id.get(&topic_id).map(|entry| entry.value().clone())
+    }
+
+    /// All streams by name.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        let mut streams: Vec<_> = self.catalog.by_name.iter().map(|entry| entry.value().clone()).collect();
+        streams.sort_by(|a, b| a.name.cmp(&b.name));
+        streams
+    }
+
+    /// The broker's settings as they stand.
+    pub fn settings(&self) -> Arc<BrokerSettings> {
+        self.catalog.settings.read().clone()
+    }
+
+    /// Makes a stream; returns when it is durable.
+    pub async fn create_stream(&self, new: NewStream) -> Result<Arc<Stream>, CatalogError> {
+        let (stream, done) = self.queue_new_stream(new)?;
+        durable(done).await?;
+        Ok(stream)
+    }
+
+    fn queue_new_stream(&self, new: NewStream) -> Result<(Arc<Stream>, oneshot::Receiver<Outcome>), CatalogError> {
+        let mut changes = self.catalog.changes.lock();
+        if self.catalog.by_name.contains_key(&*new.name) {
+            return Err(CatalogError::Exists(new.name));
+        }
+        let settings = self.catalog.effective(&new.overrides);
+        let id = StreamId(changes.cluster.next_stream_id);
+        changes.cluster.next_stream_id += 1;
+        let record = StreamRecord {
+            name: new.name,
+            topic_id: self.clock.random_uuid(),
+            claimed_replicas: new.claimed_replicas,
+            overrides: new.overrides,
+            lineage: Lineage::uniform(new.partitions, self.clock.now_ms()),
+        };
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, Key::Cluster.encode(), json(&changes.cluster));
+        batch.put(Family::Meta, Key::Stream(id).encode(), json(&record));
+        let done = self.writer.commit_meta(batch);
+        let partitions = (0..new.partitions.get())
+            .map(|index| empty_partition(PartitionId { stream: id, index: PartitionIndex(index) }))
+            .collect();
+        let name: Arc<str> = record.name.into();
+        let handles = self.metrics.stream(&name);
+        let state = State::new(record.lineage, record.overrides, settings, partitions);
+        let stream = Arc::new(Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state));
+        self.catalog.insert(stream.clone());
+        Ok((stream, done))
+    }
+
+    /// Deletes a stream with all it holds; returns when that is durable. The disk space follows with the reaper.
+    pub async fn delete_stream(&self, stream: &Stream) -> Result<(), CatalogError> {
+        let done = {
+            let _changes = self.catalog.changes.lock();
+            if stream.is_deleted() {
+                return Err(CatalogError::NotFound);
+            }
+            stream.mark_deleted();
+            self.catalog.by_name.remove(&stream.name);
+            self.catalog.by_topic_id.remove(&stream.topic_id);
+            self.metrics.forget_stream(&stream.name);
+            let mut batch = Batch::default();
+            batch.delete(Family::Meta, Key::Stream(stream.id).encode());
+            for kind in [b'g', b'l', b'p'] {
+                let (from, to) = prefix_range(&[&[kind][..], &stream.id.0.to_be_bytes()].concat());
+                batch.delete_range(from, to);
+            }
+            self.writer.commit_meta(batch)
+        };
+        Ok(durable(done).await?)
+    }
+
+    /// Splits shards until `target` are open.
+    pub async fn add_partitions(&self, stream: &Stream, target: u32) -> Result<(), CatalogError> {
+        let done = {
+            let _changes = self.catalog.changes.lock();
+            if stream.is_deleted() {
+                return Err(CatalogError::NotFound);
+            }
+            let mut state = stream.state.write();
+            let mut lineage = state.lineage.clone();
+            let end_of = |index: PartitionIndex| -> Offset {
+                state.partitions.get(index.0 as usize).map_or(0, |partition| partition.next_offset())
+            };
+            lineage.add_partitions(target, end_of, self.clock.now_ms())?;
+            state.lineage = lineage;
+            for index in state.partitions.len() as u32..state.lineage.partitions() {
+                let id = PartitionId { stream: stream.id, index: PartitionIndex(index) };
+                state.partitions.push(empty_partition(id));
+            }
+            state.refresh_leader_epochs();
+            self.queue_stream(stream, &state)
+        };
+        Ok(durable(done).await?)
+    }
+
+    /// Replaces a stream's own settings by what `change` makes of them.
+    pub async fn alter_stream(
+        &self,
+        stream: &Stream,
+        change: impl FnOnce(&Overrides) -> Result<Overrides, SettingError>,
+    ) -> Result<(), CatalogError> {
+        let done = {
+            let _changes = self.catalog.changes.lock();
+            if stream.is_deleted() {
+                return Err(CatalogError::NotFound);
+            }
+            let mut state = stream.state.write();
+            let overrides = change(&state.overrides)?;
+            state.settings = self.catalog.effective(&overrides);
+            state.overrides = overrides;
+            self.queue_stream(stream, &state)
+        };
+        Ok(durable(done).await?)
+    }
+
+    /// Replaces the settings that were altered while the broker ran by what `change` makes of them. Streams follow at
+    /// once.
+    pub async fn alter_broker(
+        &self,
+        change: impl FnOnce(&DynamicSettings) -> Result<DynamicSettings, SettingError>,
+    ) -> Result<(), CatalogError> {
+        let done = {
+            let _changes = self.catalog.changes.lock();
+            let now = self.settings();
+            let altered = Arc::new(now.with_dynamic(change(now.dynamic())?));
+            let mut batch = Batch::default();
+            batch.put(Family::Meta, Key::BrokerSettings.encode(), json(altered.dynamic()));
+            *self.catalog.settings.write() = altered;
+            for stream in self.streams() {
+                let mut state = stream.state.write();
+                state.settings = self.catalog.effective(&state.overrides);
+            }
+            self.writer.commit_meta(batch)
+        };
+        Ok(durable(done).await?)
+    }
+
+    fn queue_stream(&self, stream: &Stream, state: &State) -> oneshot::Receiver<Outcome> {
+        let record = StreamRecord {
+            name: stream.name.to_string(),
+            topic_id: stream.topic_id,
+            claimed_replicas: stream.claimed_replicas,
+            overrides: state.overrides.clone(),
+            lineage: state.lineage.clone(),
+        };
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, Key::Stream(stream.id).encode(), json(&record));
+        self.writer.commit_meta(batch)
+    }
+
+    /// A producer id that no producer ever had.
+    pub async fn new_producer_id(&self) -> Result<i64, StoreError> {
+        let (id, done) = {
+            let mut changes = self.catalog.changes.lock();
+            let id = changes.next_producer_id;
+            changes.next_producer_id += 1;
+            let done = (id >= changes.producer_ids_until).then(|| {
+                changes.producer_ids_until = id + PRODUCER_ID_BLOCK;
+                let mut batch = Batch::default();
+                let until = Bytes::copy_from_slice(&changes.producer_ids_until.to_be_bytes());
+                batch.put(Family::Meta, Key::NextProducerId.encode(), until);
+                self.writer.commit_meta(batch)
+            });
+            (id, done)
+        };
+        match done {
+            Some(done) => durable(done).await.map(|()| id),
+            // The block's commit may still be under way, but whatever this producer makes durable queues behind it.
+            None => Ok(id),
+        }
+    }
+
+    /// Moves a partition's log start to `offset`, at most its end; returns the start when it is durable.
+    pub async fn trim(&self, partition: &Partition, offset: Offset) -> Result<Offset, StoreError> {
+        let mut done = None;
+        let freed = partition.trim(offset, |batch| done = Some(self.writer.commit_meta(batch)));
+        self.metrics.retention_deleted(freed);
+        if let Some(done) = done {
+            durable(done).await?;
+        }
+        Ok(partition.log_start())
+    }
+}
+
+/// UUIDs in JSON: the usual 36 characters.
+mod uuid_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use uuid::Uuid;
+
+    pub fn serialize<S: Serializer>(uuid: &Uuid, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(uuid)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(input: D) -> Result<Uuid, D::Error> {
+        Uuid::try_parse(&String::deserialize(input)?).map_err(D::Error::custom)
+    }
+}
+
+fn empty_partition(id: PartitionId) -> Arc<Partition> {
+    Arc::new(Partition::new(id, 0, Vec::new(), Producers::default()))
+}
+
+fn json(record: &impl Serialize) -> Bytes {
+    // Maps with string keys and plain structs always encode.
+    serde_json::to_vec(record).unwrap_or_default().into()
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| StoreError::Corrupt(format!("a record of the catalogue: {error}")))
+}
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("{what} cannot be read"))
+}

@@ -1,0 +1,119 @@
+//! Giving disk space back. An epoch in which nothing is alive is dropped as files; one that a few long-lived partitions
+//! keep is moved on into the current epoch once the disk holds far more than what is alive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::broker::{Broker, durable};
+use crate::log::partition::{Partition, scan_segment};
+use crate::log::segment::Segment;
+use crate::log::writer::Relocation;
+use crate::store::StoreError;
+
+/// Bytes of a segment that move in one commit.
+const MOVE_BYTES_MAX: usize = 4 << 20;
+/// Files may hold this many times what is alive, and some epochs more, before anything moves.
+const WASTE_FACTOR: u64 = 2;
+const WASTE_EPOCHS: u64 = 3;
+
+/// What is alive in one epoch.
+#[derive(Default)]
+struct Alive {
+    bytes: u64,
+    segments: Vec<(Arc<Partition>, Segment)>,
+}
+
+impl Broker {
+    /// Drops what is dead, and moves a little of what is in its way. Called after retention moved log starts.
+    pub async fn reclaim(&self) -> Result<(), StoreError> {
+        let current = self.writer.epoch();
+        let alive = self.alive();
+        if self.dead_in(current, &alive) >= self.store.epoch_bytes_max() as u64 / 4 {
+            // Nothing of the current epoch can be dropped; ending it lets the next look do so.
+            self.writer.step_epoch();
+        }
+        for (from, to) in dead_epochs(alive.keys().copied(), current) {
+            self.store.drop_range(&from.to_be_bytes(), &to.to_be_bytes())?;
+        }
+        let alive_bytes: u64 = alive.values().map(|alive| alive.bytes).sum();
+        let epoch_bytes = self.store.epoch_bytes_max() as u64;
+        if self.store.figures().file_bytes <= WASTE_FACTOR * alive_bytes + WASTE_EPOCHS * epoch_bytes {
+            return Ok(());
+        }
+        let emptiest = alive.range(..current).min_by_key(|(_, alive)| alive.bytes);
+        match emptiest {
+            Some((_, alive)) if alive.bytes < epoch_bytes / WASTE_FACTOR => self.move_on(&alive.segments).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn alive(&self) -> BTreeMap<u32, Alive> {
+        let mut epochs: BTreeMap<u32, Alive> = BTreeMap::new();
+        for partition in self.streams().iter().flat_map(|stream| stream.partitions()) {
+            for segment in partition.segments() {
+                let alive = epochs.entry(segment.epoch).or_default();
+                alive.bytes += segment.bytes;
+                alive.segments.push((partition.clone(), segment));
+            }
+        }
+        epochs
+    }
+
+    /// Bytes in the current epoch that nobody can read any more.
+    fn dead_in(&self, current: u32, alive: &BTreeMap<u32, Alive>) -> u64 {
+        let alive = alive.get(&current).map_or(0, |alive| alive.bytes);
+        self.writer.epoch_bytes().saturating_sub(alive)
+    }
+
+    /// Copies segments into the current epoch, piece by piece.
+    async fn move_on(&self, segments: &[(Arc<Partition>, Segment)]) -> Result<(), StoreError> {
+        for (partition, segment) in segments {
+            let mut next = segment.first_offset;
+            while next < segment.end_offset {
+                let (store, id, whole, from) = (self.store.clone(), partition.id, segment.clone(), next);
+                let read = move || scan_segment(&*store, id, &whole, from, whole.end_offset, MOVE_BYTES_MAX);
+                let page = tokio::task::spawn_blocking(read)
+                    .await
+                    .map_err(|_| StoreError::NotDone("the broker stops".into()))??;
+                let Some(last) = page.last() else { break };
+                let end_offset = last.last_offset + 1;
+                let batches: Vec<(i64, Bytes)> =
+                    page.into_iter().map(|batch| (batch.base_offset, batch.value)).collect();
+                let (done, outcome) = oneshot::channel();
+                self.writer.relocate(Relocation { partition: partition.clone(), batches, end_offset, done });
+                durable(outcome).await?;
+                next = end_offset;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The longest runs `from..to` of epochs before `current` that are not among `alive` (ascending).
+fn dead_epochs(alive: impl Iterator<Item = u32>, current: u32) -> Vec<(u32, u32)> {
+    let mut runs = Vec::new();
+    let mut from = 0;
+    for epoch in alive.take_while(|epoch| *epoch < current).chain([current]) {
+        if from < epoch {
+            runs.push((from, epoch));
+        }
+        from = epoch + 1;
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_epochs_are_those_between_the_living_and_before_the_current_one() {
+        assert_eq!(dead_epochs([].into_iter(), 0), []);
+        assert_eq!(dead_epochs([].into_iter(), 3), [(0, 3)]);
+        assert_eq!(dead_epochs([1, 2, 5].into_iter(), 7), [(0, 1), (3, 5), (6, 7)]);
+        assert_eq!(dead_epochs([7].into_iter(), 7), [(0, 7)]);
+    }
+}

@@ -1,0 +1,126 @@
+//! One stream: its partitions, its shards and its settings. Doors hold it as an `Arc` for as long as a request takes;
+//! a deleted stream answers [`Stream::is_deleted`] and takes no more appends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use uuid::Uuid;
+
+use crate::log::partition::Partition;
+use crate::metrics::StreamMetrics;
+use crate::model::ids::{Offset, PartitionIndex, StreamId};
+use crate::model::settings::{Overrides, StreamSettings};
+use crate::model::shard::Lineage;
+
+pub struct Stream {
+    pub id: StreamId,
+    pub name: Arc<str>,
+    /// Kafka's topic id.
+    pub topic_id: Uuid,
+    /// How many replicas were asked for; one is kept. `min.insync.replicas` is measured by it.
+    pub claimed_replicas: i16,
+    pub metrics: StreamMetrics,
+    pub(super) state: RwLock<State>,
+    deleted: AtomicBool,
+}
+
+pub(super) struct State {
+    pub lineage: Lineage,
+    /// Settings given for this stream, by their Kafka names.
+    pub overrides: Overrides,
+    pub settings: Arc<StreamSettings>,
+    pub partitions: Vec<Arc<Partition>>,
+    /// Of each partition: its open shard's, kept beside the lineage for the append path.
+    pub leader_epochs: Vec<i32>,
+}
+
+impl State {
+    pub fn new(
+        lineage: Lineage,
+        overrides: Overrides,
+        settings: Arc<StreamSettings>,
+        partitions: Vec<Arc<Partition>>,
+    ) -> State {
+        let mut state = State { lineage, overrides, settings, partitions, leader_epochs: Vec::new() };
+        state.refresh_leader_epochs();
+        state
+    }
+
+    pub fn refresh_leader_epochs(&mut self) {
+        let mut epochs = vec![0; self.partitions.len()];
+        // Ascending by ordinal, so that a partition's last generation wins.
+        for shard in self.lineage.shards() {
+            if let Some(epoch) = epochs.get_mut(shard.partition.0 as usize) {
+                *epoch = shard.leader_epoch;
+            }
+        }
+        self.leader_epochs = epochs;
+    }
+}
+
+impl Stream {
+    pub(super) fn new(
+        id: StreamId,
+        name: Arc<str>,
+        topic_id: Uuid,
+        claimed_replicas: i16,
+        metrics: StreamMetrics,
+        state: State,
+    ) -> Stream {
+        let deleted = AtomicBool::new(false);
+        Stream { id, name, topic_id, claimed_replicas, metrics, state: RwLock::new(state), deleted }
+    }
+
+    pub fn partition_count(&self) -> u32 {
+        self.state.read().partitions.len() as u32
+    }
+
+    pub fn partition(&self, index: PartitionIndex) -> Option<Arc<Partition>> {
+        self.state.read().partitions.get(index.0 as usize).cloned()
+    }
+
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.state.read().partitions.clone()
+    }
+
+    pub fn settings(&self) -> Arc<StreamSettings> {
+        self.state.read().settings.clone()
+    }
+
+    /// Settings given for this stream, by their Kafka names.
+    pub fn overrides(&self) -> Overrides {
+        self.state.read().overrides.clone()
+    }
+
+    pub fn leader_epoch(&self, index: PartitionIndex) -> Option<i32> {
+        self.state.read().leader_epochs.get(index.0 as usize).copied()
+    }
+
+    /// Of every partition, in their order.
+    pub fn leader_epochs(&self) -> Vec<i32> {
+        self.state.read().leader_epochs.clone()
+    }
+
+    /// The largest epoch at or below `epoch` and where it ends; see [`Lineage::end_offset_for_epoch`].
+    pub fn end_offset_for_epoch(&self, index: PartitionIndex, epoch: i32) -> Option<(i32, Offset)> {
+        let state = self.state.read();
+        let partition = state.partitions.get(index.0 as usize)?;
+        Some(state.lineage.end_offset_for_epoch(index, epoch, partition.end_offset()))
+    }
+
+    pub fn lineage(&self) -> Lineage {
+        self.state.read().lineage.clone()
+    }
+
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        for partition in self.partitions() {
+            partition.mark_deleted();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! ApiVersions (18): what [`super::TABLE`] serves, and the features that clients derive more from.
+//!
+//! KIP-511: a version that is not known is answered with version 0, error 35 and the list, so that the client can ask
+//! again. The answer's header never has tagged fields, whatever the version (the codec knows).
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{Answer, Context, TABLE, encode_frame};
+
+/// `metadata.version` of Kafka 4.1 (4.1-IV1): UIs derive what a broker can do from it.
+const METADATA_VERSION: i16 = 27;
+const METADATA_VERSION_MIN: i16 = 7;
+
+pub async fn api_versions(cx: Context, request: ApiVersionsRequest) -> ApiVersionsResponse {
+    // KIP-511: a client that names itself does so in a form that can be a metric's label.
+    let named = [&request.client_software_name, &request.client_software_version];
+    if cx.version >= 3 && !named.into_iter().all(|name| is_software_name(name)) {
+        return ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+    }
+    served()
+}
+
+/// The answer to a version that is not known.
+pub fn unsupported(correlation_id: i32) -> Answer {
+    let error = ResponseError::UnsupportedVersion.code();
+    let frame = encode_frame(&served().with_error_code(error), correlation_id, 0);
+    Answer { frame, error, close: false }
+}
+
+fn served() -> ApiVersionsResponse {
+    let api_keys = TABLE.iter().map(|row| {
+        ApiVersion::default()
+            .with_api_key(row.key as i16)
+            .with_min_version(row.advertised_min)
+            .with_max_version(row.versions.max)
+    });
+    let feature = StrBytes::from_static_str("metadata.version");
+    ApiVersionsResponse::default()
+        .with_api_keys(api_keys.collect())
+        .with_supported_features(vec![
+            SupportedFeatureKey::default()
+                .with_name(feature.clone())
+                .with_min_version(METADATA_VERSION_MIN)
+                .with_max_version(METADATA_VERSION),
+        ])
+        .with_finalized_features_epoch(0)
+        .with_finalized_features(vec![
+            FinalizedFeatureKey::default()
+                .with_name(feature)
+                .with_min_version_level(METADATA_VERSION)
+                .with_max_version_level(METADATA_VERSION),
+        ])
+}
+
+/// Kafka's `[a-zA-Z0-9](?:[a-zA-Z0-9\\-.]*[a-zA-Z0-9])?`.
+fn is_software_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let ends = [bytes.first(), bytes.last()].iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
+    ends && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_names_are_checked_as_kafka_does() {
+        for good in ["a", "librdkafka", "apache-kafka-java", "2.11.1"] {
+            assert!(is_software_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a b", "ä"] {
+            assert!(!is_software_name(bad), "{bad}");
+        }
+    }
+}

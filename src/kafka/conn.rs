@@ -1,0 +1,284 @@
+//! One Kafka connection: frames are read in order, answers written in order.
+//!
+//! One task does both. Produce requests go on being answered while further ones are read, up to [`PIPELINE_MAX`]; any
+//! other request stops reading until it is answered, as Kafka does. So a client that does not read its answers is no
+//! longer read from, and holds one answer's memory at most.
+//!
+//! A frame's claimed length is checked before anything is reserved, and memory for it grows as its bytes arrive, out of
+//! one budget for all connections.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::protocol::Decodable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::clock::Clock;
+use crate::kafka::{Answer, Client, Context, Door, Running, api_versions, error, row};
+
+/// Produce requests of one connection that are under way at once.
+const PIPELINE_MAX: usize = 128;
+/// Memory for a frame grows by this much at a time.
+const READ_STEP: usize = 1 << 20;
+/// Requests other than Produce carry no records: none is legitimately this large.
+const CONTROL_FRAME_BYTES_MAX: usize = 16 << 20;
+/// API key, version and correlation id.
+const FRAME_BYTES_MIN: usize = 8;
+const PRODUCE_KEY: [u8; 2] = [0, 0];
+/// What a connection may hold without asking the budget.
+const FREE_BYTES: usize = 64 << 10;
+/// The least room for a read: several small requests come in one.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// A permit of the budget stands for this many bytes.
+const PERMIT_BYTES: usize = 1 << 10;
+
+/// Memory for requests of all connections.
+#[derive(Clone)]
+pub struct RequestBudget(Arc<Semaphore>);
+
+impl RequestBudget {
+    pub fn new(bytes: usize) -> RequestBudget {
+        RequestBudget(Arc::new(Semaphore::new((bytes / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().acquire_many_owned(bytes.div_ceil(PERMIT_BYTES) as u32).await.ok()
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Ending {
+    #[error("closed by the client")]
+    Closed,
+    #[error("no request for too long")]
+    Idle,
+    #[error("the server stops")]
+    Stopping,
+    #[error("a frame of {0} bytes")]
+    FrameLength(i64),
+    #[error("unknown API key {0}")]
+    UnknownApi(i16),
+    #[error("{api} version {version} is not served")]
+    UnsupportedVersion { api: &'static str, version: i16 },
+    #[error("{0}")]
+    Malformed(String),
+    #[error("a request without an answer failed with error {0}")]
+    UnansweredFailure(i16),
+    #[error("an answer could not be made")]
+    Unanswerable,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Serves one connection until it ends.
+pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, client: Client) -> Ending {
+    let (reader, writer) = socket.into_split();
+    let mut stopping = door.stopping.clone();
+    let mut incoming = Incoming {
+        socket: reader,
+        received: BytesMut::new(),
+        permits: Vec::new(),
+        budget,
+        clock: door.broker.clock().clone(),
+        request_bytes_max: door.config.request_bytes_max,
+        idle_max_ms: door.config.connections_idle_max,
+    };
+    let requests = Requests { door, client: Arc::new(client) };
+    let mut outgoing = Outgoing { socket: writer };
+    let mut running: FuturesOrdered<Running> = FuturesOrdered::new();
+    // The newest request under way is not Produce: nothing is read until it is answered.
+    let mut blocked = false;
+    loop {
+        let turn = tokio::select! {
+            biased;
+            Some(answer) = running.next(), if !running.is_empty() => {
+                blocked &= !running.is_empty();
+                outgoing.send(answer).await
+            }
+            frame = incoming.frame(), if !blocked && running.len() < PIPELINE_MAX => {
+                frame.and_then(|frame| requests.start(frame)).map(|started| {
+                    blocked = !started.pipelined;
+                    running.push_back(started.running);
+                })
+            }
+            () = stopped(&mut stopping) => Err(Ending::Stopping),
+        };
+        match turn {
+            Ok(()) => {}
+            Err(Ending::Stopping) => {
+                drain(running, blocked, &mut outgoing).await;
+                return Ending::Stopping;
+            }
+            Err(ending) => return ending,
+        }
+    }
+}
+
+/// Returns when the server stops.
+pub async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // The sender gone means that the server is.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Answers the produce requests that are under way: they may be in the log already. What only waits (a fetch at the
+/// end of a partition, a member for its group) is dropped.
+async fn drain(mut running: FuturesOrdered<Running>, blocked: bool, outgoing: &mut Outgoing) {
+    while running.len() > usize::from(blocked) {
+        let Some(answer) = running.next().await else { return };
+        if outgoing.send(answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A request's bytes, with its share of the budget.
+struct Frame {
+    bytes: Bytes,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+struct Incoming {
+    socket: OwnedReadHalf,
+    received: BytesMut,
+    permits: Vec<OwnedSemaphorePermit>,
+    budget: RequestBudget,
+    clock: Clock,
+    request_bytes_max: usize,
+    idle_max_ms: i64,
+}
+
+impl Incoming {
+    /// The next frame, without its length. May be dropped while it waits: what has arrived is kept.
+    async fn frame(&mut self) -> Result<Frame, Ending> {
+        let (clock, idle_max_ms) = (self.clock.clone(), self.idle_max_ms);
+        tokio::select! {
+            biased;
+            frame = self.read_frame() => frame,
+            () = clock.sleep_ms(idle_max_ms) => Err(Ending::Idle),
+        }
+    }
+
+    async fn read_frame(&mut self) -> Result<Frame, Ending> {
+        while self.received.len() < 4 {
+            self.read_more(4).await?;
+        }
+        let claimed = i32::from_be_bytes([self.received[0], self.received[1], self.received[2], self.received[3]]);
+        let length = usize::try_from(claimed).unwrap_or(0);
+        if length < FRAME_BYTES_MIN || length > self.request_bytes_max {
+            return Err(Ending::FrameLength(claimed.into()));
+        }
+        let whole = 4 + length;
+        while self.received.len() < whole {
+            if length > CONTROL_FRAME_BYTES_MAX && self.received.len() >= 6 && self.received[4..6] != PRODUCE_KEY {
+                return Err(Ending::FrameLength(claimed.into()));
+            }
+            self.read_more(whole).await?;
+        }
+        self.received.advance(4);
+        let bytes = self.received.split_to(length).freeze();
+        Ok(Frame { bytes, permits: std::mem::take(&mut self.permits) })
+    }
+
+    /// Reads on towards `wanted` bytes, a step at a time.
+    async fn read_more(&mut self, wanted: usize) -> Result<(), Ending> {
+        let granted: usize = READ_STEP * self.permits.len();
+        if self.received.len() >= granted.max(FREE_BYTES) {
+            // A frame that waits for memory waits with its connection, and gives up as an idle one does.
+            self.permits.extend(self.budget.take(READ_STEP).await);
+        }
+        let missing = wanted.saturating_sub(self.received.len());
+        self.received.reserve(missing.clamp(READ_BYTES_MIN, READ_STEP));
+        match self.socket.read_buf(&mut self.received).await? {
+            0 => Err(Ending::Closed),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Outgoing {
+    socket: OwnedWriteHalf,
+}
+
+impl Outgoing {
+    async fn send(&mut self, answer: Answer) -> Result<(), Ending> {
+        match answer.frame {
+            Some(frame) => self.socket.write_all(&frame).await?,
+            None if answer.close && answer.error != 0 => return Err(Ending::UnansweredFailure(answer.error)),
+            None if answer.close => return Err(Ending::Unanswerable),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+struct Requests {
+    door: Arc<Door>,
+    client: Arc<Client>,
+}
+
+struct Started {
+    running: Running,
+    pipelined: bool,
+}
+
+impl Requests {
+    /// Decodes a request and calls its handler. What cannot be told from its answer ends the connection, as with Kafka.
+    fn start(&self, frame: Frame) -> Result<Started, Ending> {
+        let Frame { mut bytes, permits } = frame;
+        let (key, version) = (peek_i16(&bytes, 0), peek_i16(&bytes, 2));
+        let (index, row) = row(key).ok_or(Ending::UnknownApi(key))?;
+        let begun = Instant::now(&self.door);
+        if version < row.versions.min || version > row.versions.max {
+            if row.key != ApiKey::ApiVersions {
+                return Err(Ending::UnsupportedVersion { api: row.name, version });
+            }
+            let correlation_id = i32::from(peek_i16(&bytes, 4)) << 16 | i32::from(peek_i16(&bytes, 6) as u16);
+            let answer = api_versions::unsupported(correlation_id);
+            return Ok(Started { running: Box::pin(std::future::ready(answer)), pipelined: false });
+        }
+        let header = RequestHeader::decode(&mut bytes, row.key.request_header_version(version))
+            .map_err(|error| Ending::Malformed(error.to_string()))?;
+        let context = Context {
+            door: self.door.clone(),
+            client: self.client.clone(),
+            client_id: header.client_id,
+            version,
+            correlation_id: header.correlation_id,
+        };
+        let running = (row.run)(context, bytes).map_err(|malformed| Ending::Malformed(malformed.to_string()))?;
+        let door = self.door.clone();
+        let running = Box::pin(async move {
+            let answer = running.await;
+            door.api_metrics[index].observe(error::name(answer.error), begun.seconds(&door));
+            drop(permits);
+            answer
+        });
+        Ok(Started { running, pipelined: row.pipelined })
+    }
+}
+
+/// When a request began.
+struct Instant(i64);
+
+impl Instant {
+    fn now(door: &Door) -> Instant {
+        Instant(door.broker.clock().tick_micros())
+    }
+
+    fn seconds(&self, door: &Door) -> f64 {
+        (door.broker.clock().tick_micros() - self.0) as f64 / 1e6
+    }
+}
+
+/// 0 beyond the end: frames of less than [`FRAME_BYTES_MIN`] do not come here.
+fn peek_i16(bytes: &[u8], at: usize) -> i16 {
+    bytes.get(at..at + 2).map_or(0, |pair| i16::from_be_bytes([pair[0], pair[1]]))
+}

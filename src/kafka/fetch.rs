@@ -1,0 +1,222 @@
+//! Fetch (1): records from where the client is, at once or when they arrive. A waiting fetch is woken by the append.
+//!
+//! Versions 4 to 18: sessions from 7 on (`sessions`), topic ids from 13 on. Byte limits bound the answer, but the first
+//! batch of an answer comes whatever its size, and whole batches only. `replica_id` is not looked at: there are no
+//! followers. Transactions are not served yet, so the last stable offset is the high watermark.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+
+use crate::broker::Stream;
+use crate::kafka::sessions::{Plan, TopicKey, Wanted};
+use crate::kafka::{Context, error};
+use crate::log::partition::Partition;
+use crate::log::tail::StoredBatch;
+use crate::model::ids::{Offset, PartitionIndex};
+
+/// Versions that name topics by id.
+const IDS_FROM: i16 = 13;
+
+pub async fn fetch(cx: Context, request: FetchRequest) -> FetchResponse {
+    let broker = &cx.door.broker;
+    let clock = broker.clock();
+    let deadline = clock.tick_ms().saturating_add(request.max_wait_ms.max(0).into());
+    let session_seed = clock.random_uuid().as_u128() as i32;
+    let plan = cx.door.sessions.plan(&request, cx.version >= IDS_FROM, clock.tick_ms(), session_seed);
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return FetchResponse::default().with_error_code(error.code()),
+    };
+    let limits = Limits::of(&request, cx.door.config.fetch_bytes_max);
+    loop {
+        let round = read_all(&cx, &plan, &limits).await;
+        let enough = round.bytes >= limits.bytes_min || round.failed || plan.wanted.is_empty();
+        if enough || clock.tick_ms() >= deadline {
+            return respond(&cx, plan, round);
+        }
+        wait_for_news(&round, clock.sleep_until(deadline)).await;
+    }
+}
+
+struct Limits {
+    bytes_min: usize,
+    bytes_max: usize,
+    read_committed: bool,
+}
+
+impl Limits {
+    fn of(request: &FetchRequest, fetch_bytes_max: usize) -> Limits {
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(fetch_bytes_max);
+        let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max.max(1));
+        Limits { bytes_min, bytes_max, read_committed: request.isolation_level == 1 }
+    }
+}
+
+/// One look at everything that is wanted, in the order of the plan.
+struct Round {
+    looks: Vec<Look>,
+    bytes: usize,
+    failed: bool,
+}
+
+/// What one partition has.
+struct Look {
+    data: PartitionData,
+    /// Set when the partition exists.
+    log: Option<(Arc<Stream>, Arc<Partition>)>,
+}
+
+async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
+    let mut round = Round { looks: Vec::with_capacity(plan.wanted.len()), bytes: 0, failed: false };
+    for (topic, wanted) in &plan.wanted {
+        let look = match read_one(cx, topic, wanted, limits, round.bytes).await {
+            Ok(look) => look,
+            Err(error) => {
+                round.failed = true;
+                Look { data: refused(wanted.partition, error), log: None }
+            }
+        };
+        round.bytes += look.data.records.as_ref().map_or(0, Bytes::len);
+        round.looks.push(look);
+    }
+    round
+}
+
+async fn read_one(
+    cx: &Context,
+    topic: &TopicKey,
+    wanted: &Wanted,
+    limits: &Limits,
+    bytes_before: usize,
+) -> Result<Look, ResponseError> {
+    let broker = &cx.door.broker;
+    let stream = if cx.version >= IDS_FROM {
+        broker.stream_by_topic_id(topic.id).ok_or(ResponseError::UnknownTopicId)?
+    } else {
+        broker.stream(&topic.name).ok_or(ResponseError::UnknownTopicOrPartition)?
+    };
+    let index = u32::try_from(wanted.partition).map(PartitionIndex);
+    let index = index.map_err(|_| ResponseError::UnknownTopicOrPartition)?;
+    let partition = stream.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    error::check_leader_epoch(stream.leader_epoch(index), wanted.current_leader_epoch)?;
+
+    let high_watermark = partition.end_offset();
+    let first_of_answer = bytes_before == 0;
+    let partition_bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0);
+    let bytes_max = partition_bytes_max.min(limits.bytes_max.saturating_sub(bytes_before));
+    let batches = if bytes_max == 0 && !first_of_answer {
+        // The offset is still looked at: it may be out of range.
+        broker.read(&partition, wanted.fetch_offset, wanted.fetch_offset, 0).await
+    } else {
+        broker.read(&partition, wanted.fetch_offset, high_watermark, bytes_max).await
+    };
+    let mut batches = batches.map_err(|error| error::of_read(&error))?;
+    if !first_of_answer && batches.first().is_some_and(|first| first.batch_len() > bytes_max) {
+        batches.clear();
+    }
+    let data = PartitionData::default()
+        .with_partition_index(wanted.partition)
+        .with_high_watermark(high_watermark)
+        .with_last_stable_offset(high_watermark)
+        .with_log_start_offset(partition.log_start())
+        .with_aborted_transactions(limits.read_committed.then(Vec::new))
+        .with_preferred_read_replica((-1).into())
+        .with_records(Some(joined(&batches)));
+    Ok(Look { data, log: Some((stream, partition)) })
+}
+
+fn refused(partition: i32, error: ResponseError) -> PartitionData {
+    PartitionData::default()
+        .with_partition_index(partition)
+        .with_error_code(error.code())
+        .with_high_watermark(-1)
+        .with_last_stable_offset(-1)
+        .with_log_start_offset(-1)
+        .with_preferred_read_replica((-1).into())
+        .with_records(Some(Bytes::new()))
+}
+
+/// Batches one behind the other, as they go over the wire.
+fn joined(batches: &[StoredBatch]) -> Bytes {
+    match batches {
+        [] => Bytes::new(),
+        [one] => one.batch(),
+        many => {
+            let mut records = BytesMut::with_capacity(many.iter().map(StoredBatch::batch_len).sum());
+            many.iter().for_each(|batch| records.extend_from_slice(&batch.batch()));
+            records.freeze()
+        }
+    }
+}
+
+/// Returns when a partition has more than `round` saw, is deleted, or `deadline` is over.
+async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
+    let mut news: FuturesUnordered<_> = round
+        .looks
+        .iter()
+        .filter_map(|look| look.log.as_ref().map(|(_, partition)| (look.data.high_watermark, partition)))
+        .map(|(seen, partition)| async move {
+            // The sender lives in the partition, so this ends only with news.
+            let _ = partition.watch_end().wait_for(|end| *end > seen || partition.is_deleted()).await;
+        })
+        .collect();
+    tokio::select! {
+        () = deadline => {}
+        Some(()) = news.next() => {}
+    }
+}
+
+fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
+    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    let mut told = Vec::new();
+    for ((topic, wanted), look) in plan.wanted.into_iter().zip(round.looks) {
+        count_out(&look);
+        let Look { data, .. } = look;
+        let records = data.records.as_ref().is_some_and(|records| !records.is_empty());
+        let (high_watermark, log_start) = (data.high_watermark, data.log_start_offset);
+        let news = records || data.error_code != error::NONE || wanted.is_news(high_watermark, log_start);
+        if plan.session_id != 0 && news {
+            told.push(((topic.clone(), wanted.partition), high_watermark, log_start, records));
+        }
+        if !plan.full && !news {
+            continue;
+        }
+        match topics.last_mut() {
+            Some(last) if last.topic.0 == topic.name && last.topic_id == topic.id => last.partitions.push(data),
+            _ => topics.push(
+                FetchableTopicResponse::default()
+                    .with_topic(TopicName(topic.name))
+                    .with_topic_id(topic.id)
+                    .with_partitions(vec![data]),
+            ),
+        }
+    }
+    if !told.is_empty() {
+        cx.door.sessions.told(plan.session_id, told);
+    }
+    FetchResponse::default().with_session_id(plan.session_id).with_responses(topics)
+}
+
+fn count_out(look: &Look) {
+    let (Some((stream, _)), Some(records)) = (&look.log, &look.data.records) else { return };
+    if records.is_empty() {
+        return;
+    }
+    stream.metrics.bytes_out.inc_by(records.len() as u64);
+    stream.metrics.records_out.inc_by(records_in(records));
+}
+
+/// How many records the batches claim to hold: they were validated when they came.
+fn records_in(batches: &Bytes) -> u64 {
+    crate::model::batch::split(batches)
+        .filter_map(Result::ok)
+        .filter_map(|batch| crate::model::batch::Header::parse(&batch).ok())
+        .map(|header| Offset::from(header.records_count).max(0) as u64)
+        .sum()
+}

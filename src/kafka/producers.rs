@@ -1,0 +1,132 @@
+//! Idempotent producers: InitProducerId (22) and DescribeProducers (61).
+
+use indexmap::{IndexMap, IndexSet};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_protocol::messages::{
+    DescribeProducersRequest, DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
+    TopicName,
+};
+
+use crate::kafka::{Context, error, names};
+use crate::log::partition::Partition;
+use crate::model::ids::PartitionIndex;
+
+/// No producer id, no epoch.
+const NO_PRODUCER: i64 = -1;
+const NO_EPOCH: i16 = -1;
+
+/// InitProducerId, versions 0 to 5: a new producer id, with epoch 0.
+///
+/// A producer that tells its id and epoch (KIP-360) gets a new id as well: without a transactional id nobody else can
+/// go on in its place, so there is none to fence. Transactions are not served yet, and a transactional id is answered
+/// TRANSACTIONAL_ID_AUTHORIZATION_FAILED: of the errors that Kafka has here it is the one at which both the Java client
+/// and librdkafka give up at once (librdkafka asks again at most others until its own timeout).
+pub async fn init_producer_id(cx: Context, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    if let Err(refusal) = check(&request) {
+        return refused(refusal);
+    }
+    match cx.door.broker.new_producer_id().await {
+        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
+        Err(failure) => refused(error::of_store(&failure)),
+    }
+}
+
+fn check(request: &InitProducerIdRequest) -> Result<(), ResponseError> {
+    if (request.producer_id.0 == NO_PRODUCER) != (request.producer_epoch == NO_EPOCH) {
+        return Err(ResponseError::InvalidRequest);
+    }
+    match &request.transactional_id {
+        None => Ok(()),
+        Some(id) if id.is_empty() => Err(ResponseError::InvalidRequest),
+        Some(_) => Err(ResponseError::TransactionalIdAuthorizationFailed),
+    }
+}
+
+fn refused(failure: ResponseError) -> InitProducerIdResponse {
+    InitProducerIdResponse::default()
+        .with_error_code(failure.code())
+        .with_producer_id(ProducerId(NO_PRODUCER))
+        .with_producer_epoch(NO_EPOCH)
+}
+
+/// DescribeProducers, version 0: what partitions remember of their producers.
+pub async fn describe_producers(cx: Context, request: DescribeProducersRequest) -> DescribeProducersResponse {
+    let mut topics: IndexMap<TopicName, Vec<i32>> = IndexMap::new();
+    for topic in request.topics {
+        topics.entry(topic.name).or_default().extend(topic.partition_indexes);
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| describe_topic(&cx, name, partitions)).collect();
+    DescribeProducersResponse::default().with_topics(topics)
+}
+
+fn describe_topic(cx: &Context, name: TopicName, partition_indexes: Vec<i32>) -> TopicResponse {
+    let stream = cx.door.broker.stream(&name);
+    let fault = names::topic_name_fault(&name);
+    let describe = |partition_index: i32| {
+        let answer = PartitionResponse::default().with_partition_index(partition_index).with_error_message(None);
+        if let Some(fault) = &fault {
+            return answer
+                .with_error_code(ResponseError::InvalidTopicException.code())
+                .with_error_message(names::message(fault.as_str()));
+        }
+        let index = u32::try_from(partition_index).ok().map(PartitionIndex);
+        match stream.as_ref().zip(index).and_then(|(stream, index)| stream.partition(index)) {
+            Some(partition) => answer.with_active_producers(active_producers(&partition)),
+            None => answer.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+        }
+    };
+    // Each once: a partition may remember many, and a request could name it a million times.
+    let wanted: IndexSet<i32> = partition_indexes.into_iter().collect();
+    let partitions = wanted.into_iter().map(describe).collect();
+    TopicResponse::default().with_name(name).with_partitions(partitions)
+}
+
+fn active_producers(partition: &Partition) -> Vec<ProducerState> {
+    // -1 where Kafka tells of transactions: no coordinator has written, none is open.
+    partition.producers(|producers| {
+        producers
+            .iter()
+            .map(|(id, entry)| {
+                let last = entry.last();
+                ProducerState::default()
+                    .with_producer_id(ProducerId(id))
+                    .with_producer_epoch(entry.producer_epoch().into())
+                    .with_last_sequence(last.last_sequence)
+                    .with_last_timestamp(last.append_time_ms)
+                    .with_coordinator_epoch(-1)
+                    .with_current_txn_start_offset(-1)
+            })
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::TransactionalId;
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::*;
+
+    #[test]
+    fn a_producer_tells_both_its_id_and_epoch_or_neither() {
+        let with = |id, epoch| {
+            let request = InitProducerIdRequest::default().with_transactional_id(None);
+            check(&request.with_producer_id(ProducerId(id)).with_producer_epoch(epoch))
+        };
+        assert_eq!((with(-1, -1), with(7, 3)), (Ok(()), Ok(())));
+        assert_eq!(with(7, -1), Err(ResponseError::InvalidRequest));
+        assert_eq!(with(-1, 3), Err(ResponseError::InvalidRequest));
+    }
+
+    #[test]
+    fn transactional_ids_are_refused_for_good() {
+        let with = |id: &'static str| {
+            let id = TransactionalId(StrBytes::from_static_str(id));
+            check(&InitProducerIdRequest::default().with_transactional_id(Some(id)))
+        };
+        assert_eq!(with("t"), Err(ResponseError::TransactionalIdAuthorizationFailed));
+        assert_eq!(with(""), Err(ResponseError::InvalidRequest));
+        assert_eq!(refused(ResponseError::InvalidRequest).producer_id.0, -1);
+    }
+}

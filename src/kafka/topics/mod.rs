@@ -1,0 +1,169 @@
+//! Topics: what they are and how they come and go.
+//!
+//! - [`metadata`]: Metadata (3): brokers and topics, with auto-creation
+//! - [`create`]: CreateTopics (19)
+//! - [`delete`]: DeleteTopics (20)
+//! - [`grow`]: CreatePartitions (37)
+//! - [`describe`]: DescribeTopicPartitions (75)
+//!
+//! This broker is its cluster's only one: every partition is led by it and has it as its one replica.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use kafka_protocol::error::ResponseError;
+
+use crate::broker::catalog::NewStream;
+use crate::broker::{CatalogError, Stream};
+use crate::kafka::names::{self, Collisions};
+use crate::kafka::{Context, error};
+
+mod assignment;
+mod create;
+mod delete;
+mod describe;
+mod grow;
+mod metadata;
+
+pub use create::create_topics;
+pub use delete::delete_topics;
+pub use describe::describe_topic_partitions;
+pub use grow::create_partitions;
+pub use metadata::metadata;
+
+/// The most partitions that one topic may have, and one request may add.
+const PARTITIONS_MAX: u32 = 10_000;
+
+/// What a client may do with a topic where nothing is forbidden, as Kafka's bit field of operations: READ, WRITE,
+/// CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
+pub const TOPIC_OPERATIONS: i32 = operations(&[3, 4, 5, 6, 7, 8, 10, 11]);
+
+/// The same of the cluster: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
+pub const CLUSTER_OPERATIONS: i32 = operations(&[5, 7, 8, 9, 10, 11, 12]);
+
+const fn operations(codes: &[u32]) -> i32 {
+    let mut field = 0;
+    let mut at = 0;
+    while at < codes.len() {
+        field |= 1 << codes[at];
+        at += 1;
+    }
+    field
+}
+
+/// Why one topic of a request is refused.
+struct Refusal {
+    error: ResponseError,
+    message: String,
+}
+
+impl Refusal {
+    fn new(error: ResponseError, message: impl Into<String>) -> Refusal {
+        Refusal { error, message: message.into() }
+    }
+
+    fn unknown_topic() -> Refusal {
+        Refusal::new(ResponseError::UnknownTopicOrPartition, "This server does not host this topic-partition.")
+    }
+
+    fn duplicate_name() -> Refusal {
+        Refusal::new(ResponseError::InvalidRequest, "Duplicate topic name.")
+    }
+}
+
+impl From<CatalogError> for Refusal {
+    fn from(failure: CatalogError) -> Refusal {
+        match &failure {
+            CatalogError::Exists(name) => {
+                Refusal::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists."))
+            }
+            CatalogError::NotFound => Refusal::unknown_topic(),
+            CatalogError::Lineage(_) | CatalogError::Setting(_) | CatalogError::Store(_) => {
+                Refusal::new(error::of_catalog(&failure), failure.to_string())
+            }
+        }
+    }
+}
+
+/// Each key's first entry, in order, and whether it came more than once: Kafka refuses such, whatever they say.
+fn distinct<'a, T, K: Hash + Eq>(entries: &'a [T], key: impl Fn(&'a T) -> K) -> impl Iterator<Item = (&'a T, bool)> {
+    let mut firsts: IndexMap<K, (&T, bool)> = IndexMap::with_capacity(entries.len());
+    for entry in entries {
+        firsts.entry(key(entry)).and_modify(|(_, repeated)| *repeated = true).or_insert((entry, false));
+    }
+    firsts.into_values()
+}
+
+/// The topic `name`, made if it does not exist and the configuration lets clients make topics by asking for them.
+pub async fn ensure_topic(cx: &Context, name: &str) -> Result<Arc<Stream>, ResponseError> {
+    if let Some(stream) = cx.door.broker.stream(name) {
+        return Ok(stream);
+    }
+    if !cx.door.config.auto_create_topics {
+        return Err(unknown(name));
+    }
+    auto_create(cx, name, &collisions(cx, [name])).await
+}
+
+/// Why a topic that does not exist is not answered.
+fn unknown(name: &str) -> ResponseError {
+    match names::is_valid_topic(name) {
+        true => ResponseError::UnknownTopicOrPartition,
+        false => ResponseError::InvalidTopicException,
+    }
+}
+
+/// What `wanted` could collide with. Looks through all topics, but only if one of them could.
+fn collisions<'a>(cx: &Context, wanted: impl IntoIterator<Item = &'a str>) -> Collisions {
+    if !wanted.into_iter().any(names::may_collide) {
+        return Collisions::among([]);
+    }
+    Collisions::among(cx.door.broker.streams().iter().map(|stream| &stream.name))
+}
+
+async fn auto_create(cx: &Context, name: &str, collisions: &Collisions) -> Result<Arc<Stream>, ResponseError> {
+    let colliding = collisions.with(name).is_some();
+    if colliding || name == names::CLUSTER_METADATA_TOPIC || !names::is_valid_topic(name) {
+        return Err(ResponseError::InvalidTopicException);
+    }
+    let new = NewStream {
+        name: name.to_owned(),
+        partitions: default_partitions(cx),
+        claimed_replicas: 1,
+        overrides: BTreeMap::new(),
+    };
+    match cx.door.broker.create_stream(new).await {
+        Ok(stream) => {
+            tracing::info!(topic = name, partitions = stream.partition_count(), "topic made when asked for");
+            Ok(stream)
+        }
+        // Another client was quicker.
+        Err(CatalogError::Exists(_)) => cx.door.broker.stream(name).ok_or(ResponseError::UnknownTopicOrPartition),
+        Err(error) => Err(error::of_catalog(&error)),
+    }
+}
+
+/// `num-partitions`, which the configuration keeps between 1 and [`PARTITIONS_MAX`].
+fn default_partitions(cx: &Context) -> NonZeroU32 {
+    u32::try_from(cx.door.config.num_partitions).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_kafkas_bit_fields() {
+        // As a broker without an authorizer answers them.
+        assert_eq!((TOPIC_OPERATIONS, CLUSTER_OPERATIONS), (3_576, 8_096));
+    }
+
+    #[test]
+    fn repeated_entries_are_told_once() {
+        let told: Vec<_> = distinct(&["a", "b", "a", "c", "a"], |name| *name).collect();
+        assert_eq!(told, [(&"a", true), (&"b", false), (&"c", false)]);
+    }
+}
