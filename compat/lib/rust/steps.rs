@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, exit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub const PARTITIONS: i32 = 4;
 pub const WAIT: Duration = Duration::from_secs(60);
@@ -98,20 +98,6 @@ pub fn check_equal(sent: &[Record], got: &[Record]) -> Outcome {
             Some(found) if *found == wanted => {}
             found => return fail(format!("at {place:?}: sent {wanted:?} and read {found:?}")),
         }
-    }
-    Ok(())
-}
-
-/// Acts until the condition holds.
-pub fn until(
-    what: &str,
-    mut holds: impl FnMut() -> Outcome<bool>,
-    mut act: impl FnMut() -> Outcome,
-) -> Outcome {
-    let end = Instant::now() + WAIT;
-    while !holds()? {
-        check(Instant::now() < end, || format!("within {} s: {what}", WAIT.as_secs()))?;
-        act()?;
     }
     Ok(())
 }

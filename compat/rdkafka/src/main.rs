@@ -5,7 +5,7 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -16,9 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
-use steps::{
-    APART_MS, Outcome, PARTITIONS, Record, Steps, WAIT, check, check_equal, fail, first_timestamp, records, until,
-};
+use steps::{APART_MS, Outcome, PARTITIONS, Record, Steps, WAIT, check, check_equal, fail, first_timestamp, records};
 
 type Places = BTreeMap<i32, i64>;
 
@@ -26,6 +24,15 @@ fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
     config
+}
+
+/// Asks until the condition holds; asking polls.
+fn until(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
+    let end = Instant::now() + WAIT;
+    while !holds()? {
+        check(Instant::now() < end, || format!("within {} s: {what}", WAIT.as_secs()))?;
+    }
+    Ok(())
 }
 
 /// Keeps what the broker said of each record, by its number in the order of sending.
@@ -164,9 +171,9 @@ impl Reader {
 
     /// Polls until `count` records are there; then once more, so that a record too many shows.
     fn read(&mut self, count: usize) -> Outcome {
-        let end = std::time::Instant::now() + WAIT;
+        let end = Instant::now() + WAIT;
         while self.got.len() < count {
-            check(std::time::Instant::now() < end, || format!("read {} of {count} records", self.got.len()))?;
+            check(Instant::now() < end, || format!("read {} of {count} records", self.got.len()))?;
             self.poll(Duration::from_millis(200))?;
         }
         self.poll(Duration::from_millis(300))
@@ -333,28 +340,19 @@ impl Client {
             members.iter_mut().try_for_each(|m| m.poll(Duration::from_millis(100)))
         };
         let share = |members: &mut Vec<Reader>| -> Outcome {
-            until(
-                "the members share the partitions",
-                // Polled first: the condition must see what this round brought.
-                || {
-                    poll_all(members)?;
-                    let parts = members.iter().map(Reader::assignment).collect::<Outcome<Vec<_>>>()?;
-                    let all: BTreeSet<_> = parts.iter().flatten().collect();
-                    let sum: usize = parts.iter().map(BTreeSet::len).sum();
-                    Ok(all.len() == PARTITIONS as usize && sum == all.len() && !parts.iter().any(BTreeSet::is_empty))
-                },
-                || Ok(()),
-            )
+            until("the members share the partitions", || {
+                poll_all(members)?;
+                let parts = members.iter().map(Reader::assignment).collect::<Outcome<Vec<_>>>()?;
+                let all: BTreeSet<_> = parts.iter().flatten().collect();
+                let sum: usize = parts.iter().map(BTreeSet::len).sum();
+                Ok(all.len() == PARTITIONS as usize && sum == all.len() && !parts.iter().any(BTreeSet::is_empty))
+            })
         };
         let read = |members: &mut Vec<Reader>, count: usize| -> Outcome {
-            until(
-                &format!("the members read {count} records"),
-                || {
-                    poll_all(members)?;
-                    Ok(members.iter().map(|m| m.got.len()).sum::<usize>() >= count)
-                },
-                || Ok(()),
-            )
+            until(&format!("the members read {count} records"), || {
+                poll_all(members)?;
+                Ok(members.iter().map(|m| m.got.len()).sum::<usize>() >= count)
+            })
         };
         let (first, second) = (records(200, "a"), records(200, "b"));
         let mut members = vec![Reader::member(&self.bootstrap, topic, group)?];
@@ -424,15 +422,11 @@ impl Client {
         batch[400..].iter().try_for_each(|r| sender.send(topic, r))?;
         sender.flush()?;
         // A member that lived through the restart may be given again what it did not commit.
-        until(
-            "the member that stayed sees all 600 records",
-            || {
-                stays.poll(Duration::from_millis(200))?;
-                let places: BTreeSet<_> = stays.got.iter().map(|r| (r.partition, r.offset)).collect();
-                Ok(places.len() >= 600)
-            },
-            || Ok(()),
-        )?;
+        until("the member that stayed sees all 600 records", || {
+            stays.poll(Duration::from_millis(200))?;
+            let places: BTreeSet<_> = stays.got.iter().map(|r| (r.partition, r.offset)).collect();
+            Ok(places.len() >= 600)
+        })?;
         check_equal(&batch, &self.read_all(topic, batch.len())?)?;
         self.check_resumes(topic, group, &places, &batch)
     }
@@ -442,14 +436,10 @@ impl Client {
         produce(&self.bootstrap, topic, &records(20, "r"), "none")?;
         let refused = self.delete(topic)?;
         check(refused.is_none(), || format!("deleting gave {refused:?}"))?;
-        until(
-            "metadata lists the topic no more",
-            || Ok(!self.metadata()?.1.contains_key(topic)),
-            || {
-                std::thread::sleep(Duration::from_millis(50));
-                Ok(())
-            },
-        )?;
+        until("metadata lists the topic no more", || {
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(!self.metadata()?.1.contains_key(topic))
+        })?;
         let again = self.delete(topic)?;
         check(again == Some(RDKafkaErrorCode::UnknownTopicOrPartition), || format!("a second deletion gave {again:?}"))
     }
@@ -465,7 +455,6 @@ fn main() {
             std::process::exit(1);
         }
     };
-    let name = |steps: &Steps, what: &str| (steps.name(what), steps.name(what));
     let absent = steps.name("none");
     steps.step("metadata", || client.metadata_step(&absent));
     let topic = steps.name("create");
@@ -482,12 +471,12 @@ fn main() {
         Ok(())
     });
     steps.step("consume-timestamp", || client.timestamp_step(&topics[0]));
-    let (topic, group) = name(&steps, "group");
-    steps.step("group", || client.group_step(&topic, &group));
-    let (topic, group) = name(&steps, "commit");
-    steps.step("commit", || client.commit_step(&topic, &group));
-    let (topic, group) = name(&steps, "restart");
-    steps.step("restart", || client.restart_step(&topic, &group));
+    let topic = steps.name("group");
+    steps.step("group", || client.group_step(&topic, &topic));
+    let topic = steps.name("commit");
+    steps.step("commit", || client.commit_step(&topic, &topic));
+    let topic = steps.name("restart");
+    steps.step("restart", || client.restart_step(&topic, &topic));
     let topic = steps.name("delete");
     steps.step("delete", || client.delete_step(&topic));
     steps.end();
