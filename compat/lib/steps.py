@@ -381,6 +381,9 @@ class Steps:
     def all(self):
         print(f"version {self.client.version}", flush=True)
         self.step("metadata", self.metadata)
+        if self.failed:
+            # Without a connection every further step would only wait for its own time to run out.
+            return
         self.step("create", self.create)
         for codec in self.client.codecs:
             self.step(f"produce-{codec}", self.produce_with, codec)

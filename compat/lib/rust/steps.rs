@@ -144,6 +144,10 @@ impl Steps {
         }
     }
 
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
     pub fn end(self) -> ! {
         exit(i32::from(self.failed))
     }
