@@ -25,6 +25,6 @@ venv() {
 # Says what keeps `venv` from working here; prints nothing when all is there.
 venv_lacks() {
     command -v python3 >/dev/null || { echo "python3 is not installed"; return 1; }
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "python3 is older than 3.10"; return 1; }
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 is older than 3.11"; return 1; }
     python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "python3's venv module is not installed (Debian: python3-venv)"; return 1; }
 }
