@@ -39,7 +39,7 @@ pub enum StartError {
 
 /// A running broker. Dropping it without [`Server::shutdown`] is like a crash: nothing acknowledged is lost.
 pub struct Server {
-    kafka: Vec<(Advertised, SocketAddr)>,
+    kafka_addrs: Vec<SocketAddr>,
     http_addr: SocketAddr,
     broker: Arc<Broker>,
     stopping: watch::Sender<bool>,
@@ -100,12 +100,13 @@ impl Server {
         for (index, (listener, _)) in bound.kafka.into_iter().enumerate() {
             doors.push(tokio::spawn(accept(listener, index, door.clone(), budget.clone(), places.clone())));
         }
-        Ok(Server { kafka, http_addr, broker, stopping, doors, workers, grace_ms: config.shutdown_grace })
+        let kafka_addrs = kafka.iter().map(|(_, bound)| *bound).collect();
+        Ok(Server { kafka_addrs, http_addr, broker, stopping, doors, workers, grace_ms: config.shutdown_grace })
     }
 
-    /// Each Kafka listener: what clients are told, and where it listens.
-    pub fn kafka(&self) -> &[(Advertised, SocketAddr)] {
-        &self.kafka
+    /// Where each Kafka listener is bound, in the configuration's order.
+    pub fn kafka_addrs(&self) -> Vec<SocketAddr> {
+        self.kafka_addrs.clone()
     }
 
     pub fn http_addr(&self) -> SocketAddr {
