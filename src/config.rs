@@ -75,16 +75,16 @@ settings! {
     "Storage" {
         /// Folder that holds everything; made if it is missing
         data_dir: PathBuf = "anabranch-data", <DIR> path;
-        /// What an acknowledged record survives: `os` the end of the process, `sync` that of the machine too
+        /// What acknowledged records survive: os, a crash of this process; sync, one of the machine too
         durability: Durability = "os", <WHEN> one_of;
         /// Memory for write buffers and caches
-        memory: usize = "512MiB", <SIZE> bytes(64 << 20, 1 << 40);
+        memory: usize = "512MiB", <SIZE> bytes(16 << 20, 1 << 40);
         /// How long records of a topic without retention.ms are kept, or -1
         log_retention: i64 = "7d", <DURATION> duration_or_unlimited(1);
         /// How much a partition of a topic without retention.bytes keeps, or -1
         log_retention_bytes: i64 = "-1", <SIZE> bytes_or_unlimited(0);
         /// segment.bytes of a topic that does not set it
-        log_segment_bytes: i64 = "1GiB", <SIZE> bytes_or_unlimited(1 << 20);
+        log_segment_bytes: i64 = "1GiB", <SIZE> bytes(1 << 20, i64::from(i32::MAX));
         /// Time between two looks for expired records
         retention_check_interval: i64 = "30s", <DURATION> duration(100, values::DAY);
     }
@@ -285,6 +285,7 @@ fn command() -> Command {
              SIZE is bytes or a number with KiB, MiB, GiB or TiB. DURATION is a number with ms, s, min, h or d. \
              -1 means unlimited where it is said.",
         )
+        .next_line_help(true)
         .arg(serve)
         .arg(config)
         .args(SETTINGS.iter().map(arg))
@@ -328,7 +329,7 @@ fn constant<T>(parsed: Result<T, String>) -> T {
 impl ConfigError {
     /// Prints what is to be said where it belongs (help to stdout, errors to stderr, in one line where that is possible)
     /// and tells the exit code.
-    pub fn report(&self) -> i32 {
+    pub fn report(&self) -> u8 {
         match self {
             ConfigError::CommandLine(error) => {
                 // Nothing is left to tell anyone when stdout or stderr is closed.

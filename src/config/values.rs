@@ -140,10 +140,9 @@ pub fn whole<T: FromStr + PartialOrd + Display + Copy>(min: T, max: T) -> impl F
 }
 
 /// Bytes from `min` to `max`.
-pub fn bytes(min: usize, max: usize) -> impl Fn(&str) -> Result<usize, String> {
+pub fn bytes<T: TryFrom<u64> + PartialOrd + Display + Copy>(min: T, max: T) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
-        let size = size(text)?;
-        let wanted = usize::try_from(size).ok().filter(|size| (min..=max).contains(size));
+        let wanted = T::try_from(size(text)?).ok().filter(|size| (min..=max).contains(size));
         wanted.ok_or_else(|| format!("{text:?} is not a size from {min} to {max} bytes"))
     }
 }
