@@ -27,6 +27,8 @@ pub mod catalog;
 pub mod read;
 pub mod space;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use append::{AppendError, AppendedAt, Ticket};
 pub use catalog::CatalogError;
