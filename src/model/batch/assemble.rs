@@ -53,3 +53,53 @@ pub(super) fn put_crc(head: &mut [u8; HEADER_LEN], records: &[u8]) {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&head[at::ATTRIBUTES..]), records);
     put(head, at::CRC, crc.to_be_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{CODECS, decode, encode, rules, three};
+    use super::super::{Codec, Header, validate};
+    use super::*;
+    use crate::model::settings::TimestampType;
+
+    #[test]
+    fn the_place_is_patched_and_everything_else_is_verbatim() {
+        for codec in CODECS {
+            let batch = encode(&three(), codec);
+            let stored = assemble(b"sixteen bytes...", &batch, 1_000, 7, None);
+            assert_eq!(&stored[..16], b"sixteen bytes...");
+            let stored = stored.slice(16..);
+            let header = Header::parse(&stored).unwrap();
+            assert_eq!((header.base_offset, header.partition_leader_epoch, header.last_offset()), (1_000, 7, 1_002));
+            assert_eq!(stored[at::MAGIC..], batch[at::MAGIC..]);
+            let offsets: Vec<_> = decode(&stored).iter().map(|record| record.offset).collect();
+            assert_eq!(offsets, [1_000, 1_001, 1_002]);
+        }
+    }
+
+    #[test]
+    fn under_log_append_time_every_record_has_the_brokers_time() {
+        for codec in CODECS {
+            let stored = assemble(b"", &encode(&three(), codec), 0, 0, Some(123_456));
+            let header = Header::parse(&stored).unwrap();
+            assert_eq!((header.timestamp_type(), header.max_timestamp), (TimestampType::LogAppendTime, 123_456));
+            assert_eq!(header.crc, crc32c::crc32c(&stored[at::ATTRIBUTES..]));
+            assert_eq!(header.codec(), Ok(codec));
+            assert!(decode(&stored).iter().all(|record| record.timestamp == 123_456));
+        }
+    }
+
+    #[test]
+    fn a_wrong_max_timestamp_is_put_right() {
+        let batch = encode(&three(), Codec::Gzip);
+        let wrong = with_max_timestamp(&batch, 5);
+        assert_ne!(wrong, batch);
+        let validated = validate(&wrong, &rules()).unwrap();
+        assert_eq!(validated.rewritten, Some(batch.clone()));
+        assert!(validate(&batch, &rules()).unwrap().rewritten.is_none());
+    }
+
+    #[test]
+    fn what_is_no_batch_is_copied() {
+        assert_eq!(assemble(b"p", b"short", 1, 1, Some(1)), "pshort");
+    }
+}

@@ -84,7 +84,7 @@ fn put_nullable(body: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 /// Zigzag; a value of 32 bits has the same bytes as a varint and as a varlong.
-fn put_varlong(body: &mut Vec<u8>, value: i64) {
+pub(super) fn put_varlong(body: &mut Vec<u8>, value: i64) {
     let mut raw = (value << 1 ^ value >> 63) as u64;
     while raw >= 0x80 {
         body.put_u8(raw as u8 | 0x80);
@@ -149,5 +149,68 @@ impl Write for &mut Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{CODECS, NOW_MS, record, rules, three};
+    use super::super::{Codec, validate};
+    use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_format() {
+        let batch = build(
+            &[record(0, 1_000, Some("k"), Some("value")), record(1, 998, None, None)],
+            &Options { compressor: Compressor::None, producer: None },
+        )
+        .unwrap();
+        let expected = [
+            &0i64.to_be_bytes()[..],
+            &69i32.to_be_bytes(),
+            &(-1i32).to_be_bytes(),
+            &[2],
+            &batch[at::CRC..at::ATTRIBUTES],
+            &0i16.to_be_bytes(),
+            &1i32.to_be_bytes(),
+            &1_000i64.to_be_bytes(),
+            &1_000i64.to_be_bytes(),
+            &(-1i64).to_be_bytes(),
+            &(-1i16).to_be_bytes(),
+            &(-1i32).to_be_bytes(),
+            &2i32.to_be_bytes(),
+            // Lengths and deltas are zigzag: 12 bytes, deltas 0 and 0, a key of 1, a value of 5, no headers.
+            &[24, 0, 0, 0, 2, b'k', 10, b'v', b'a', b'l', b'u', b'e', 0],
+            // 6 bytes, timestamp delta -2, offset delta 1, null, null.
+            &[12, 0, 3, 2, 1, 1, 0],
+        ]
+        .concat();
+        assert_eq!(batch, expected);
+        assert_eq!(Header::parse(&batch).unwrap().crc, crc32c::crc32c(&batch[at::ATTRIBUTES..]));
+    }
+
+    #[test]
+    fn a_producers_fields_are_written() {
+        let producer = Producer { id: 4_711, epoch: 3, base_sequence: 17, transactional: true };
+        for codec in CODECS {
+            let options = Options { compressor: Compressor::of(codec), producer: Some(producer) };
+            let batch = build(&three(), &options).unwrap();
+            let validated = validate(&batch, &super::super::Rules { transactional: true, ..rules() }).unwrap();
+            assert_eq!((validated.producer_id, validated.producer_epoch, validated.base_sequence), (4_711, 3, 17));
+            assert!(validated.is_transactional);
+            assert_eq!((validated.max_timestamp, validated.offset_delta_of_max_timestamp), (NOW_MS + 5, 1));
+        }
+    }
+
+    #[test]
+    fn a_batch_of_nothing_or_of_too_much_is_refused() {
+        let options = Options { compressor: Compressor::None, producer: None };
+        assert!(matches!(build(&[], &options), Err(BatchError::Count { .. })));
+        let header = Header::parse(&build(&three(), &options).unwrap()).unwrap();
+        for codec in CODECS {
+            let sealed = seal(&header, Compressor::of(codec), &[0; 200_000][..], 65);
+            assert!(matches!(sealed, Err(BatchError::TooLarge { max: 65, .. })), "{codec}: {sealed:?}");
+        }
+        assert_eq!(seal(&header, Compressor::of(Codec::None), &[0; 39][..], 100).map(|batch| batch.len()), Ok(100));
     }
 }

@@ -197,3 +197,73 @@ impl<R: Read> Take for Inflated<R> {
         Ok(taken.freeze())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples::varint;
+    use super::*;
+
+    /// A reader that gives one byte at a time, so that every boundary is met.
+    struct Drip<'a>(&'a [u8]);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let len = buffer.len().min(1);
+            self.0.read(&mut buffer[..len])
+        }
+    }
+
+    fn inflated(bytes: &[u8], max: u64) -> Inflated<Drip<'_>> {
+        Inflated::new(Codec::Gzip, Drip(bytes), max)
+    }
+
+    proptest! {
+        #[test]
+        fn varints_come_back(value in any::<i64>(), small in any::<i32>()) {
+            let (long, short) = (varint(value), varint(small.into()));
+            prop_assert_eq!(Slice::new(&long).varlong(), Ok(value));
+            prop_assert_eq!(inflated(&long, 100).varlong(), Ok(value));
+            prop_assert_eq!(Slice::new(&short).varint(), Ok(small));
+            prop_assert_eq!(inflated(&short, 100).varint(), Ok(small));
+            prop_assert_eq!(Slice::new(&long[..long.len() - 1]).varlong(), Err(RecordFault::Cut));
+        }
+    }
+
+    #[test]
+    fn varints_are_bounded() {
+        for value in [i32::MIN, -1, 0, 63, 64, i32::MAX] {
+            assert_eq!(Slice::new(varint(value.into())).varint(), Ok(value));
+        }
+        assert_eq!(Slice::new(varint(i64::from(i32::MAX) + 1)).varint(), Err(RecordFault::Varint));
+        assert_eq!(Slice::new([0xff; 20]).varint(), Err(RecordFault::Varint));
+        assert_eq!(Slice::new([0xff; 20]).varlong(), Err(RecordFault::Varint));
+    }
+
+    #[test]
+    fn both_cursors_stop_at_the_end() {
+        let bytes = Bytes::from_static(b"0123456789");
+        let mut slice = Slice::new(bytes.clone());
+        let mut stream = inflated(&bytes, 10);
+        fn drive(cursor: &mut impl Take) {
+            cursor.skip(2).unwrap();
+            assert_eq!(cursor.take(3).unwrap(), "234");
+            assert_eq!((cursor.byte(), cursor.position(), cursor.at_end()), (Ok(b'5'), 6, Ok(false)));
+            cursor.skip(4).unwrap();
+            assert_eq!(cursor.at_end(), Ok(true));
+            assert_eq!(cursor.byte(), Err(RecordFault::Cut));
+            assert_eq!(cursor.take(u64::MAX), Err(RecordFault::Cut));
+            assert_eq!(cursor.skip(u64::MAX), Err(RecordFault::Cut));
+        }
+        drive(&mut slice);
+        drive(&mut stream);
+    }
+
+    #[test]
+    fn a_stream_is_read_up_to_its_cap() {
+        assert_eq!(inflated(b"0123456789", 10).skip(10), Ok(()));
+        assert_eq!(inflated(b"0123456789", 9).skip(10), Err(RecordFault::InflatesTooMuch(9)));
+        assert_eq!(inflated(b"0123456789", 9).skip(9), Ok(()));
+    }
+}

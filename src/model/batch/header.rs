@@ -192,3 +192,111 @@ pub fn single_batch(records: &Bytes, zstd_allowed: bool) -> Result<Bytes, BatchE
     }
     Ok(records.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{CODECS, encode, tampered, three};
+    use super::super::{BatchError, ErrorKind};
+    use super::*;
+
+    #[test]
+    fn fields_are_read_from_where_they_are() {
+        let bytes: Vec<u8> = [
+            &1i64.to_be_bytes()[..],
+            &49i32.to_be_bytes(),
+            &2i32.to_be_bytes(),
+            &[2],
+            &3u32.to_be_bytes(),
+            &0x0033i16.to_be_bytes(),
+            &4i32.to_be_bytes(),
+            &5i64.to_be_bytes(),
+            &6i64.to_be_bytes(),
+            &7i64.to_be_bytes(),
+            &8i16.to_be_bytes(),
+            &9i32.to_be_bytes(),
+            &10i32.to_be_bytes(),
+        ]
+        .concat();
+        let header = Header::parse(&bytes).unwrap();
+        let expected = Header {
+            base_offset: 1,
+            batch_length: 49,
+            partition_leader_epoch: 2,
+            magic: 2,
+            crc: 3,
+            attributes: 0x33,
+            last_offset_delta: 4,
+            base_timestamp: 5,
+            max_timestamp: 6,
+            producer_id: 7,
+            producer_epoch: 8,
+            base_sequence: 9,
+            records_count: 10,
+        };
+        assert_eq!(header, expected);
+        assert_eq!((header.total_len(), header.last_offset()), (61, 5));
+        assert_eq!(header.codec(), Ok(Codec::Lz4));
+        assert!(header.is_transactional() && header.is_control() && header.has_producer_id());
+        assert!(!header.has_delete_horizon());
+        assert_eq!(header.timestamp_type(), TimestampType::CreateTime);
+        assert_eq!(Header { attributes: 7, ..header }.codec(), Err(BatchError::UnknownCodec(7)));
+        assert!(Header { attributes: 0x40, ..header }.has_delete_horizon());
+        assert_eq!(Header { attributes: 8, ..header }.timestamp_type(), TimestampType::LogAppendTime);
+        for len in 1..bytes.len() {
+            assert!(matches!(Header::parse(&bytes[..len]), Err(BatchError::Cut { .. })), "{len}");
+        }
+    }
+
+    #[test]
+    fn hostile_lengths_and_old_magics_are_told_apart() {
+        let batch = encode(&three(), Codec::None);
+        let with = |at: usize, field: &[u8]| {
+            let mut bytes = batch.to_vec();
+            bytes[at..at + field.len()].copy_from_slice(field);
+            Header::parse(&bytes).map_err(|error| (error.kind(), error))
+        };
+        for length in [-1, i32::MIN, 0, 48] {
+            let error = (ErrorKind::Corrupt, BatchError::Length(length));
+            assert_eq!(with(at::BATCH_LENGTH, &length.to_be_bytes()), Err(error));
+        }
+        let (have, need) = (batch.len(), i32::MAX as usize + LENGTH_OVERHEAD);
+        let error = (ErrorKind::InvalidRecord, BatchError::Cut { have, need });
+        assert_eq!(with(at::BATCH_LENGTH, &i32::MAX.to_be_bytes()), Err(error));
+        for (magic, kind) in [
+            (0, ErrorKind::InvalidRecord),
+            (1, ErrorKind::InvalidRecord),
+            (3, ErrorKind::Corrupt),
+            (-1, ErrorKind::Corrupt),
+        ] {
+            assert_eq!(with(at::MAGIC, &i8::to_be_bytes(magic)).unwrap_err().0, kind, "magic {magic}");
+        }
+        assert_eq!(Header::parse(&[]), Err(BatchError::NoBatch));
+    }
+
+    #[test]
+    fn a_produce_request_carries_exactly_one_batch() {
+        let batch = encode(&three(), Codec::None);
+        assert_eq!(single_batch(&batch, true), Ok(batch.clone()));
+        let two = Bytes::from([&batch[..], &batch[..]].concat());
+        assert_eq!(single_batch(&two, true), Err(BatchError::BytesAfterBatch(batch.len())));
+        assert_eq!(single_batch(&two.slice(..batch.len() + 1), true), Err(BatchError::BytesAfterBatch(1)));
+        assert_eq!(single_batch(&Bytes::new(), true), Err(BatchError::NoBatch));
+        for codec in CODECS {
+            let single = single_batch(&encode(&three(), codec), false);
+            assert_eq!(single.err(), (codec == Codec::Zstd).then_some(BatchError::ZstdNotAllowed));
+        }
+        let unknown = tampered(&batch, |bytes| bytes[at::ATTRIBUTES + 1] = 6);
+        assert_eq!(single_batch(&unknown, false), Err(BatchError::UnknownCodec(6)));
+    }
+
+    #[test]
+    fn a_run_of_batches_is_split_where_they_end() {
+        let batches = CODECS.map(|codec| encode(&three(), codec));
+        let run = Bytes::from(batches.concat());
+        assert_eq!(split(&run).collect::<Result<Vec<_>, _>>().unwrap(), batches);
+        let cut = split(&run.slice(..run.len() - 1)).collect::<Vec<_>>();
+        assert_eq!(cut.len(), 5);
+        assert!(cut[..4].iter().all(Result::is_ok));
+        assert!(matches!(cut[4], Err(BatchError::Cut { .. })));
+    }
+}

@@ -40,6 +40,8 @@ mod cursor;
 mod error;
 mod header;
 mod records;
+#[cfg(test)]
+mod samples;
 mod validate;
 mod walk;
 

@@ -149,3 +149,91 @@ fn first(
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::assemble;
+    use super::super::samples::{CODECS, NOW_MS, around, decode, encode, record, tampered, three};
+    use super::*;
+
+    #[test]
+    fn records_come_back_from_every_codec() {
+        for codec in CODECS {
+            assert_eq!(decode(&encode(&three(), codec)), three(), "{codec}");
+        }
+    }
+
+    #[test]
+    fn records_of_an_uncompressed_batch_share_its_bytes() {
+        let batch = encode(&three(), Codec::None);
+        let value = decode(&batch)[0].value.clone().unwrap();
+        assert!(batch.as_ptr_range().contains(&value.as_ptr()));
+    }
+
+    #[test]
+    fn a_lying_count_or_a_cut_body_ends_the_iterator_with_one_error() {
+        for codec in CODECS {
+            let batch = encode(&three(), codec);
+            let counted = |count: i32| {
+                let lie = tampered(&batch, |bytes| {
+                    bytes[at::RECORDS_COUNT..at::RECORDS].copy_from_slice(&count.to_be_bytes())
+                });
+                records(&lie).unwrap().map(|item| item.is_ok()).collect::<Vec<_>>()
+            };
+            assert_eq!(counted(3), [true, true, true], "{codec}");
+            assert_eq!(counted(2), [true, true, false], "{codec}");
+            assert_eq!(counted(i32::MAX), [true, true, true, false], "{codec}");
+            assert_eq!(counted(0), [false], "{codec}");
+            assert_eq!(counted(-1), [false], "{codec}");
+        }
+    }
+
+    #[test]
+    fn a_claimed_length_takes_no_memory() {
+        // A record that claims a value of 1 GiB, and ends.
+        let length = 1 << 30;
+        let claim =
+            [&super::super::samples::varint(length + 9)[..], &[0, 0, 0, 1], &super::super::samples::varint(length)]
+                .concat();
+        for codec in CODECS {
+            let items: Vec<_> = records(&around(&claim, 1, codec)).unwrap().collect();
+            assert!(
+                matches!(&items[..], [Err(BatchError::Record { index: 0, fault: RecordFault::Cut })]),
+                "{codec}: {items:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_record_at_or_after_a_time_is_found() {
+        for codec in CODECS {
+            let batch = assemble(b"", &encode(&three(), codec), 50, 0, None);
+            let at = |target, from| offset_for_timestamp(&batch, target, from).unwrap();
+            assert_eq!(at(NOW_MS - 100, 0), Some((50, NOW_MS - 10)));
+            assert_eq!(at(NOW_MS - 9, 0), Some((51, NOW_MS + 5)));
+            assert_eq!(at(NOW_MS + 5, 0), Some((51, NOW_MS + 5)));
+            assert_eq!(at(NOW_MS + 6, 0), None);
+            // Records before the log's start are gone.
+            assert_eq!(at(NOW_MS - 100, 52), Some((52, NOW_MS - 7)));
+            assert_eq!(at(NOW_MS, 52), None);
+            assert_eq!(at(NOW_MS - 100, 53), None);
+            assert_eq!(offset_of_max_timestamp(&batch), Ok(Some((51, NOW_MS + 5))));
+        }
+    }
+
+    #[test]
+    fn under_log_append_time_the_first_record_stands_for_all() {
+        let batch = assemble(b"", &encode(&three(), Codec::Zstd), 50, 0, Some(9_000));
+        assert_eq!(offset_for_timestamp(&batch, 9_000, 0), Ok(Some((50, 9_000))));
+        assert_eq!(offset_for_timestamp(&batch, 1, 51), Ok(Some((51, 9_000))));
+        assert_eq!(offset_for_timestamp(&batch, 9_001, 0), Ok(None));
+        assert_eq!(offset_of_max_timestamp(&batch), Ok(Some((50, 9_000))));
+    }
+
+    #[test]
+    fn records_without_timestamps_are_not_found_by_time() {
+        let batch = encode(&[record(0, NO_TIMESTAMP, None, None)], Codec::None);
+        assert_eq!(offset_for_timestamp(&batch, 0, 0), Ok(None));
+        assert_eq!(offset_of_max_timestamp(&batch), Ok(None));
+    }
+}

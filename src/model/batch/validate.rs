@@ -214,3 +214,272 @@ fn recompress(
     let inflated = codec::reader(source, records).map_err(|error| walk::undecodable(source, &error))?;
     build::seal(&Header { max_timestamp, ..*header }, target, io::BufReader::new(inflated), max)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use proptest::prelude::*;
+
+    use super::super::samples::{CODECS, NOW_MS, around, decode, encode, record, rules, tampered, three, varint};
+    use super::super::{ErrorKind, RECORD_ERRORS_MAX, Record, RecordError};
+    use super::*;
+
+    fn refused(batch: &[u8], rules: &Rules) -> (ErrorKind, BatchError) {
+        let error = validate(batch, rules).unwrap_err();
+        (error.kind(), error)
+    }
+
+    /// The uncompressed batch of [`three`] with one field of its header changed.
+    fn with(at: usize, field: &[u8]) -> Bytes {
+        tampered(&encode(&three(), Codec::None), |bytes| bytes[at..at + field.len()].copy_from_slice(field))
+    }
+
+    #[test]
+    fn sound_batches_of_every_codec_are_taken_as_they_are() {
+        for codec in CODECS {
+            let validated = validate(&encode(&three(), codec), &rules()).unwrap();
+            assert_eq!((validated.records_count, validated.last_offset_delta), (3, 2));
+            assert_eq!((validated.max_timestamp, validated.offset_delta_of_max_timestamp), (NOW_MS + 5, 1));
+            assert_eq!((validated.producer_id, validated.producer_epoch, validated.base_sequence), (-1, -1, -1));
+            assert!(validated.rewritten.is_none() && !validated.is_transactional);
+        }
+    }
+
+    #[test]
+    fn what_arrived_damaged_is_corrupt() {
+        for codec in CODECS {
+            let batch = encode(&three(), codec);
+            for at in at::CRC..batch.len() {
+                let mut damaged = batch.to_vec();
+                damaged[at] ^= 0x10;
+                assert!(matches!(refused(&damaged, &rules()), (ErrorKind::Corrupt, BatchError::Crc { .. })), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn headers_that_lie_are_invalid() {
+        let rules = rules();
+        let count = |records_count: i32, last_offset_delta: i32| {
+            let batch = tampered(&with(at::RECORDS_COUNT, &records_count.to_be_bytes()), |bytes| {
+                bytes[at::LAST_OFFSET_DELTA..at::BASE_TIMESTAMP].copy_from_slice(&last_offset_delta.to_be_bytes())
+            });
+            refused(&batch, &rules)
+        };
+        for (records_count, last_offset_delta) in [(3, 3), (0, -1), (-1, -2), (i32::MIN, i32::MAX), (2, 2)] {
+            let error = BatchError::Count { records_count, last_offset_delta };
+            assert_eq!(count(records_count, last_offset_delta), (ErrorKind::InvalidRecord, error));
+        }
+        for (records_count, fault) in
+            [(2, RecordFault::BytesAfterLast), (4, RecordFault::Cut), (i32::MAX, RecordFault::Cut)]
+        {
+            let index = if records_count == 2 { 1 } else { 3 };
+            let error = BatchError::Record { index, fault };
+            assert_eq!(count(records_count, records_count - 1), (ErrorKind::InvalidRecord, error));
+        }
+        let invalid = |error| (ErrorKind::InvalidRecord, error);
+        assert_eq!(refused(&with(at::BASE_OFFSET, &5i64.to_be_bytes()), &rules), invalid(BatchError::BaseOffset(5)));
+        assert_eq!(refused(&with(at::ATTRIBUTES, &[0, 0x20]), &rules), invalid(BatchError::Control));
+        assert_eq!(
+            refused(&with(at::PRODUCER_ID, &9i64.to_be_bytes()), &rules),
+            invalid(BatchError::Sequence { producer_id: 9, base_sequence: -1 })
+        );
+        for id in 5..8 {
+            let error = (ErrorKind::UnsupportedCompression, BatchError::UnknownCodec(id));
+            assert_eq!(refused(&with(at::ATTRIBUTES, &[0, id]), &rules), error);
+        }
+        let twice = [three(), three()].map(|records| encode(&records, Codec::None)).concat();
+        assert_eq!(refused(&twice, &rules), invalid(BatchError::BytesAfterBatch(twice.len() / 2)));
+    }
+
+    #[test]
+    fn transactional_batches_need_a_transaction_and_a_producer() {
+        let anonymous = with(at::ATTRIBUTES, &[0, 0x10]);
+        assert_eq!(refused(&anonymous, &rules()), (ErrorKind::InvalidRecord, BatchError::TransactionalWithoutProducer));
+        let batch = tampered(&anonymous, |bytes| {
+            bytes[at::PRODUCER_ID..at::RECORDS_COUNT].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        });
+        assert_eq!(refused(&batch, &rules()), (ErrorKind::InvalidTransactionState, BatchError::Transactional));
+        assert!(validate(&batch, &Rules { transactional: true, ..rules() }).unwrap().is_transactional);
+    }
+
+    #[test]
+    fn size_is_judged_as_sent_and_as_stored() {
+        let batch = encode(&three(), Codec::None);
+        let exactly = Rules { max_message_bytes: batch.len(), ..rules() };
+        assert!(validate(&batch, &exactly).is_ok());
+        let (size, max) = (batch.len(), batch.len() - 1);
+        let small = Rules { max_message_bytes: max, ..rules() };
+        assert_eq!(refused(&batch, &small), (ErrorKind::TooLarge, BatchError::TooLarge { size, max }));
+        // Fits as gzip, not uncompressed.
+        let text: &'static str = "abcdefgh".repeat(1_000).leak();
+        let packed = encode(&[record(0, NOW_MS, None, Some(text))], Codec::Gzip);
+        let plain = Rules { max_message_bytes: 1_000, compression: Compression::Uncompressed, ..rules() };
+        assert_eq!(refused(&packed, &plain).0, ErrorKind::TooLarge);
+        assert!(validate(&packed, &Rules { compression: Compression::Producer, ..plain }).is_ok());
+    }
+
+    #[test]
+    fn records_must_be_sound() {
+        // attributes, timestamp delta, offset delta, key, value, headers
+        let cases: [(&[u8], RecordFault); 12] = [
+            (&[0, 0, 0, 1, 1], RecordFault::Cut),
+            (&[0, 0, 0, 1, 1, 0, 0], RecordFault::UnusedBytes(1)),
+            (&[0, 0, 2, 1, 1, 0], RecordFault::OffsetDelta(1)),
+            (&[0, 0, 0, 3, 1, 0], RecordFault::Length(-2)),
+            (&[0, 0, 0, 1, 3, 0], RecordFault::Length(-2)),
+            (&[0, 0, 0, 1, 1, 1], RecordFault::Length(-1)),
+            (&[0, 0, 0, 40, 1, 0], RecordFault::BeyondRecord),
+            (&[0, 0, 0, 1, 40, 0], RecordFault::BeyondRecord),
+            // A header with a null key; one that is cut; two billion headers.
+            (&[0, 0, 0, 1, 1, 2, 1, 1], RecordFault::Length(-1)),
+            (&[0, 0, 0, 1, 1, 2, 0], RecordFault::Cut),
+            (&[0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0], RecordFault::Cut),
+            (&[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 1, 1, 0], RecordFault::Varint),
+        ];
+        for codec in CODECS {
+            for (body, fault) in &cases {
+                let stream = [&varint(body.len() as i64)[..], body].concat();
+                let error = BatchError::Record { index: 0, fault: fault.clone() };
+                assert_eq!(refused(&around(&stream, 1, codec), &rules()), (ErrorKind::InvalidRecord, error), "{codec}");
+            }
+            for (length, fault) in [(-1, RecordFault::Length(-1)), (i64::from(i32::MAX), RecordFault::Cut)] {
+                let error = BatchError::Record { index: 0, fault };
+                assert_eq!(refused(&around(&varint(length), 1, codec), &rules()).1, error, "{codec}");
+            }
+        }
+    }
+
+    #[test]
+    fn timestamps_cannot_overflow() {
+        let body = [&[0][..], &varint(i64::MAX), &[0, 1, 1, 0]].concat();
+        let stream = [&varint(body.len() as i64)[..], &body].concat();
+        let error = BatchError::Record { index: 0, fault: RecordFault::Timestamp };
+        assert_eq!(refused(&around(&stream, 1, Codec::None), &rules()).1, error);
+        // The bounds saturate: everything is after `now - i64::MAX`.
+        for timestamp in [i64::MIN, -2, 0] {
+            assert!(validate(&encode(&[record(0, timestamp, None, None)], Codec::None), &rules()).is_ok());
+        }
+        let after = refused(&encode(&[record(0, i64::MAX, None, None)], Codec::None), &rules());
+        assert_eq!(after.0, ErrorKind::InvalidTimestamp);
+    }
+
+    #[test]
+    fn each_record_out_of_bounds_is_named() {
+        let rules = Rules { before_max_ms: 1_000, after_max_ms: 2_000, ..rules() };
+        let times = [NOW_MS - 1_000, NOW_MS - 1_001, NO_TIMESTAMP, NOW_MS + 2_000, NOW_MS + 2_001];
+        let records: Vec<Record> = (0..).zip(times).map(|(offset, time)| record(offset, time, None, None)).collect();
+        for codec in CODECS {
+            let (kind, error) = refused(&encode(&records, codec), &rules);
+            assert_eq!(kind, ErrorKind::InvalidTimestamp);
+            let indices: Vec<_> = error.record_errors().iter().map(|error| error.batch_index).collect();
+            assert_eq!(indices, [1, 4], "{codec}");
+            let log_append = Rules { timestamp_type: TimestampType::LogAppendTime, ..rules };
+            let validated = validate(&encode(&records, codec), &log_append).unwrap();
+            assert_eq!((validated.max_timestamp, validated.offset_delta_of_max_timestamp), (NOW_MS, 0));
+        }
+    }
+
+    #[test]
+    fn only_the_broker_sets_log_append_time() {
+        for timestamp_type in [TimestampType::CreateTime, TimestampType::LogAppendTime] {
+            let (kind, error) = refused(&with(at::ATTRIBUTES, &[0, 8]), &Rules { timestamp_type, ..rules() });
+            assert_eq!((kind, error.record_errors().len()), (ErrorKind::InvalidTimestamp, 3));
+        }
+    }
+
+    #[test]
+    fn keys_can_be_required() {
+        let rules = Rules { require_keys: true, ..rules() };
+        let (kind, error) = refused(&encode(&three(), Codec::Lz4), &rules);
+        assert_eq!(kind, ErrorKind::InvalidRecord);
+        assert!(matches!(error.record_errors(), [RecordError { batch_index: 1, .. }]));
+        assert!(validate(&encode(&three()[..1], Codec::Lz4), &rules).is_ok());
+    }
+
+    #[test]
+    fn the_list_of_record_errors_is_bounded() {
+        let records: Vec<Record> = (0..500).map(|offset| record(offset, NOW_MS, None, None)).collect();
+        let (_, error) = refused(&encode(&records, Codec::Zstd), &Rules { require_keys: true, ..rules() });
+        let BatchError::Records(errors) = &error else { panic!("{error}") };
+        assert_eq!((errors.errors.len(), errors.omitted), (RECORD_ERRORS_MAX, 500 - RECORD_ERRORS_MAX));
+        assert!(error.to_string().starts_with("500 record(s)"));
+    }
+
+    #[test]
+    fn a_topics_codec_rewrites_whatever_comes() {
+        let settings = [
+            (Compression::Uncompressed, Codec::None),
+            (Compression::Gzip(1), Codec::Gzip),
+            (Compression::Snappy, Codec::Snappy),
+            (Compression::Lz4(9), Codec::Lz4),
+            (Compression::Zstd(3), Codec::Zstd),
+        ];
+        for source in CODECS {
+            for (compression, target) in settings {
+                let batch = encode(&three(), source);
+                let validated = validate(&batch, &Rules { compression, ..rules() }).unwrap();
+                let Some(rewritten) = validated.rewritten else {
+                    assert_eq!(source, target);
+                    continue;
+                };
+                assert_ne!(source, target);
+                assert_eq!(decode(&rewritten), three());
+                assert_eq!(Header::parse(&rewritten).unwrap().codec(), Ok(target));
+                // What is stored is itself a sound batch, and nothing else changed.
+                assert!(validate(&rewritten, &rules()).unwrap().rewritten.is_none());
+                let fields = |batch: &Bytes| {
+                    let header = Header::parse(batch).unwrap();
+                    Header { crc: 0, batch_length: 0, attributes: 0, ..header }
+                };
+                assert_eq!(fields(&rewritten), fields(&batch));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_costs_no_more_than_the_cap() {
+        // One record with a value of zeros beyond the cap, 300 MiB of them in a few kilobytes.
+        let value = DECOMPRESSED_BYTES_MAX + (44 << 20);
+        let body = [&[0, 0, 0, 1][..], &varint(value as i64)].concat();
+        let length = body.len() as u64 + value + 1;
+        let head = [&varint(length as i64)[..], &body].concat();
+        let zeros = std::io::repeat(0).take(value + 1);
+        let header = Header::parse(&encode(&[record(0, NOW_MS, None, None)], Codec::Zstd)).unwrap();
+        let stream = io::BufReader::new(io::Cursor::new(head).chain(zeros));
+        let bomb = build::seal(&header, Compressor::of(Codec::Zstd), stream, 1 << 20).unwrap();
+        let error = BatchError::Record { index: 0, fault: RecordFault::InflatesTooMuch(DECOMPRESSED_BYTES_MAX) };
+        assert_eq!(refused(&bomb, &rules()), (ErrorKind::InvalidRecord, error));
+        assert!(validate_up_to(&bomb, &rules(), u64::MAX).is_ok());
+        // Below the cap, what it inflates to is never held: it does not fit into what the topic takes.
+        let honest = validate_up_to(&bomb, &Rules { compression: Compression::Uncompressed, ..rules() }, u64::MAX);
+        assert_eq!(honest.unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_is_valid_and_comes_back(
+            times in prop::collection::vec((-1_000_000i64..1_000, any::<bool>(), 0usize..40), 1..50),
+            codec in 0u8..5,
+        ) {
+            let codec = Codec::from_id(codec).unwrap();
+            let text = |len: usize| Bytes::from(vec![b'a'; len]);
+            let records: Vec<Record> = (0..).zip(&times).map(|(offset, (time, keyed, len))| Record {
+                offset,
+                timestamp: NOW_MS + time,
+                key: keyed.then(|| text(*len)),
+                value: (!keyed).then(|| text(len * 30)),
+                headers: Vec::new(),
+            }).collect();
+            let batch = encode(&records, codec);
+            let validated = validate(&batch, &rules()).unwrap();
+            prop_assert!(validated.rewritten.is_none());
+            let latest = records.iter().map(|record| record.timestamp).max();
+            prop_assert_eq!(Some(validated.max_timestamp), latest);
+            let first = records.iter().position(|record| Some(record.timestamp) == latest);
+            prop_assert_eq!(Some(validated.offset_delta_of_max_timestamp as usize), first);
+            prop_assert_eq!(decode(&batch), records);
+        }
+    }
+}

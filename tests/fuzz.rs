@@ -1,0 +1,87 @@
+//! The properties of `fuzz/`, over seeds that are mutated the same way in every run. `cargo fuzz` looks deeper.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[path = "../fuzz/properties/record_batch.rs"]
+mod record_batch;
+
+/// Mutants of each seed.
+const MUTANTS: u64 = 3_000;
+
+/// The longest a mutant may grow.
+const MUTANT_BYTES_MAX: usize = 8 << 10;
+
+/// Values that arithmetic goes wrong at.
+const INTERESTING: [i32; 8] = [i32::MIN, -1, 0, 1, 0x7f, 0x80, 0xffff, i32::MAX];
+
+fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    paths.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Steele, Lea and Flood's SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+    let at = random.below(bytes.len());
+    let len = random.below(16).min(bytes.len() - at);
+    match random.below(7) {
+        0 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
+        1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.next() as u8),
+        2 => {
+            let value = INTERESTING[random.below(INTERESTING.len())].to_be_bytes();
+            bytes.iter_mut().skip(at).zip(value).for_each(|(byte, value)| *byte = value);
+        }
+        3 => bytes.truncate(at),
+        4 => drop(bytes.drain(at..at + len)),
+        5 => {
+            let piece: Vec<u8> = bytes[at..at + len].to_vec();
+            bytes.splice(at..at, piece);
+        }
+        _ => {
+            let from = random.below(other.len());
+            let piece: Vec<u8> = other[from..].iter().take(len).copied().collect();
+            bytes.splice(at..at + len, piece);
+        }
+    }
+    bytes.truncate(MUTANT_BYTES_MAX);
+}
+
+fn run(target: &str, property: fn(&[u8])) {
+    let seeds = seeds(target);
+    for (index, (path, seed)) in seeds.iter().enumerate() {
+        property(seed);
+        for mutant in 0..MUTANTS {
+            let mut random = Random(index as u64 * MUTANTS + mutant);
+            let mut bytes = seed.clone();
+            for _ in 0..=random.below(4) {
+                let other = &seeds[random.below(seeds.len())].1;
+                mutate(&mut bytes, other, &mut random);
+            }
+            let outcome = std::panic::catch_unwind(|| property(&bytes));
+            assert!(outcome.is_ok(), "mutant {mutant} of {} breaks {target}: {bytes:02x?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn record_batches() {
+    run("record_batch", record_batch::holds);
+}
