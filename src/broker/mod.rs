@@ -20,7 +20,7 @@ use crate::log::recover;
 use crate::log::writer::{Outcome, Writer, WriterOptions, gone};
 use crate::metrics::Metrics;
 use crate::model::settings::BrokerValues;
-use crate::store::{Batch, Figures, Store, StoreError};
+use crate::store::{Batch, Figures, Store, StoreError, Volume};
 
 pub mod append;
 pub mod catalog;
@@ -101,6 +101,13 @@ impl Broker {
 
     pub fn figures(&self) -> Figures {
         self.store.figures()
+    }
+
+    /// The volume that records are on, where there is one.
+    pub async fn volume(&self) -> Option<Volume> {
+        let store = self.store.clone();
+        // A network filesystem may let this wait.
+        tokio::task::spawn_blocking(move || store.volume()).await.ok().flatten()
     }
 
     /// Writes what is queued and closes the store. What is called after it fails.

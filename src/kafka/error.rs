@@ -89,6 +89,41 @@ pub fn of_catalog(error: &CatalogError) -> ResponseError {
     }
 }
 
+/// Why one entry of a request is refused: a topic, a resource, a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub error: ResponseError,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(error: ResponseError, message: impl Into<String>) -> Refusal {
+        Refusal { error, message: message.into() }
+    }
+
+    pub fn unknown_topic() -> Refusal {
+        Refusal::new(ResponseError::UnknownTopicOrPartition, "This server does not host this topic-partition.")
+    }
+
+    pub fn duplicate_name() -> Refusal {
+        Refusal::new(ResponseError::InvalidRequest, "Duplicate topic name.")
+    }
+}
+
+impl From<CatalogError> for Refusal {
+    fn from(failure: CatalogError) -> Refusal {
+        match &failure {
+            CatalogError::Exists(name) => {
+                Refusal::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists."))
+            }
+            CatalogError::NotFound => Refusal::unknown_topic(),
+            CatalogError::Lineage(_) | CatalogError::Setting(_) | CatalogError::Store(_) => {
+                Refusal::new(of_catalog(&failure), failure.to_string())
+            }
+        }
+    }
+}
+
 /// Holds a client's idea of who leads since when against the truth (KIP-320); -1 is none.
 pub fn check_leader_epoch(current: Option<i32>, claimed: i32) -> Result<(), ResponseError> {
     match current {

@@ -23,6 +23,8 @@ use crate::group::Groups;
 use crate::metrics::ApiMetrics;
 
 mod api_versions;
+mod cluster;
+mod configs;
 pub mod conn;
 pub mod error;
 mod fetch;
@@ -251,6 +253,51 @@ pub const TABLE: &[Row] = &[
             r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
         }
     ),
+    row!(DescribeConfigs, DescribeConfigsRequest, configs::describe_configs, |r: &DescribeConfigsResponse, c| {
+        r.results.iter().for_each(|resource| c.add(resource.error_code));
+    }),
+    row!(AlterConfigs, AlterConfigsRequest, configs::alter_configs, |r: &AlterConfigsResponse, c| {
+        r.responses.iter().for_each(|resource| c.add(resource.error_code));
+    }),
+    row!(
+        IncrementalAlterConfigs,
+        IncrementalAlterConfigsRequest,
+        configs::incremental_alter_configs,
+        |r: &IncrementalAlterConfigsResponse, c| r.responses.iter().for_each(|resource| c.add(resource.error_code))
+    ),
+    row!(
+        ListConfigResources,
+        ListConfigResourcesRequest,
+        configs::list_config_resources,
+        |r: &ListConfigResourcesResponse, c| c.add(r.error_code)
+    ),
+    row!(DescribeCluster, DescribeClusterRequest, cluster::describe_cluster, |r: &DescribeClusterResponse, c| {
+        c.add(r.error_code)
+    }),
+    row!(DescribeLogDirs, DescribeLogDirsRequest, cluster::describe_log_dirs, |r: &DescribeLogDirsResponse, c| {
+        r.results.iter().for_each(|dir| c.add(dir.error_code));
+    }),
+    row!(ElectLeaders, ElectLeadersRequest, cluster::elect_leaders, |r: &ElectLeadersResponse, c| {
+        c.add(r.error_code);
+        r.replica_election_results.iter().flat_map(|topic| &topic.partition_result).for_each(|p| c.add(p.error_code));
+    }),
+    row!(
+        AlterPartitionReassignments,
+        AlterPartitionReassignmentsRequest,
+        cluster::alter_partition_reassignments,
+        |r: &AlterPartitionReassignmentsResponse, c| {
+            r.responses.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+        }
+    ),
+    row!(
+        ListPartitionReassignments,
+        ListPartitionReassignmentsRequest,
+        cluster::list_partition_reassignments,
+        |r: &ListPartitionReassignmentsResponse, c| c.add(r.error_code)
+    ),
+    row!(DescribeQuorum, DescribeQuorumRequest, cluster::describe_quorum, |r: &DescribeQuorumResponse, c| {
+        r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+    }),
 ];
 
 /// The row of an API key, with its place in [`TABLE`].

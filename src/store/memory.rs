@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Batch, Family, Figures, Op, Page, Scan, Start, Store, StoreError};
+use super::{Batch, Family, Figures, Op, Page, Scan, Start, Store, StoreError, Volume};
 
 /// Small enough for a test to roll often.
 const EPOCH_BYTES_MAX: usize = 1024 * 1024;
@@ -250,6 +250,10 @@ impl Store for MemoryStore {
         // What the log holds stands for its files, so that layers above see their space come back.
         let (file_bytes, memtable_bytes) = (bytes(&state.contents.log), bytes(&state.contents.meta));
         Figures { file_bytes, memtable_bytes, ..Figures::default() }
+    }
+
+    fn volume(&self) -> Option<Volume> {
+        None
     }
 
     fn close(&self) -> Result<(), StoreError> {

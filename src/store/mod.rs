@@ -104,6 +104,14 @@ pub struct Figures {
     pub pending_jobs: u64,
 }
 
+/// The volume that the store is on; bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Volume {
+    pub total_bytes: u64,
+    /// What this process may still use.
+    pub usable_bytes: u64,
+}
+
 pub trait Store: Send + Sync + 'static {
     /// Applies `batch` atomically; with `sync` it is on the disk when this returns, else it survives the process only.
     fn commit(&self, batch: &Batch, sync: bool) -> Result<(), StoreError>;
@@ -125,6 +133,9 @@ pub trait Store: Send + Sync + 'static {
     fn drop_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError>;
 
     fn figures(&self) -> Figures;
+
+    /// None where there is no volume, or the system does not say.
+    fn volume(&self) -> Option<Volume>;
 
     /// Makes everything committed durable and stops background work. No commit may follow.
     fn close(&self) -> Result<(), StoreError>;

@@ -7,6 +7,11 @@ use kafka_protocol::messages::BrokerId;
 use super::Refusal;
 use crate::kafka::Context;
 
+/// Why an existing partition cannot have its replicas on `brokers`: there is nobody but `node` to move it to.
+pub fn move_fault(brokers: &[BrokerId], node: BrokerId) -> Option<String> {
+    fault(brokers, None, node, false)
+}
+
 /// Judges one partition's replicas; `replicas` is how many the topic's other partitions have.
 pub(super) fn check(cx: &Context, brokers: &[BrokerId], replicas: Option<usize>) -> Result<(), Refusal> {
     match fault(brokers, replicas, cx.door.node_id(), cx.door.config.lenient_replication) {

@@ -18,10 +18,11 @@ use kafka_protocol::error::ResponseError;
 
 use crate::broker::catalog::NewStream;
 use crate::broker::{CatalogError, Stream};
+use crate::kafka::error::Refusal;
 use crate::kafka::names::{self, Collisions};
 use crate::kafka::{Context, error};
 
-mod assignment;
+pub(super) mod assignment;
 mod create;
 mod delete;
 mod describe;
@@ -52,40 +53,6 @@ const fn operations(codes: &[u32]) -> i32 {
         at += 1;
     }
     field
-}
-
-/// Why one topic of a request is refused.
-struct Refusal {
-    error: ResponseError,
-    message: String,
-}
-
-impl Refusal {
-    fn new(error: ResponseError, message: impl Into<String>) -> Refusal {
-        Refusal { error, message: message.into() }
-    }
-
-    fn unknown_topic() -> Refusal {
-        Refusal::new(ResponseError::UnknownTopicOrPartition, "This server does not host this topic-partition.")
-    }
-
-    fn duplicate_name() -> Refusal {
-        Refusal::new(ResponseError::InvalidRequest, "Duplicate topic name.")
-    }
-}
-
-impl From<CatalogError> for Refusal {
-    fn from(failure: CatalogError) -> Refusal {
-        match &failure {
-            CatalogError::Exists(name) => {
-                Refusal::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists."))
-            }
-            CatalogError::NotFound => Refusal::unknown_topic(),
-            CatalogError::Lineage(_) | CatalogError::Setting(_) | CatalogError::Store(_) => {
-                Refusal::new(error::of_catalog(&failure), failure.to_string())
-            }
-        }
-    }
 }
 
 /// Each key's first entry, in order, and whether it came more than once: Kafka refuses such, whatever they say.

@@ -1,8 +1,12 @@
 //! IncrementalAlterConfigs' four operations on a set of values. Called by `broker` before it judges the outcome:
 //! [`super::topic::validate_overrides`] for topics, [`super::DynamicSettings::replaced`] for the broker.
 
+use std::collections::HashSet;
+
+use indexmap::IndexSet;
+
 use super::broker::behind;
-use super::definition::{Definition, SettingError, ValueType};
+use super::definition::{Definition, SettingError, ValueType, check_length};
 use super::topic::topic_setting;
 use super::{Overrides, broker};
 
@@ -50,24 +54,23 @@ fn altered(
             let default = definition.map(|definition| definition.default.unwrap_or_default());
             let default = default.ok_or_else(|| SettingError::NotAList { operation, name: name.clone() })?;
             let value = current.get(name).map_or(default, String::as_str);
-            Ok(value.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>())
+            Ok(value.split(',').filter(|item| !item.is_empty()).collect::<IndexSet<_>>())
         };
+        let joined = |items: IndexSet<&str>| Some(items.into_iter().collect::<Vec<_>>().join(","));
         let value = match op {
             Op::Delete => None,
             Op::Set(value) => Some(value.clone()),
             Op::Append(added) => {
+                check_length(name, added)?;
                 let mut items = list("APPEND")?;
-                for item in added.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-                    if !items.iter().any(|known| known == item) {
-                        items.push(item.to_owned());
-                    }
-                }
-                Some(items.join(","))
+                items.extend(added.split(',').map(str::trim).filter(|item| !item.is_empty()));
+                joined(items)
             }
             Op::Subtract(removed) => {
                 let mut items = list("SUBTRACT")?;
-                items.retain(|item| !removed.split(',').any(|removed| removed.trim() == item));
-                Some(items.join(","))
+                let removed: HashSet<&str> = removed.split(',').map(str::trim).collect();
+                items.retain(|item| !removed.contains(item));
+                joined(items)
             }
         };
         match value {

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::definition::{Check, Definition, SettingError, ValueType};
+use super::definition::{Check, Definition, SettingError, ValueType, check_length};
 use super::topic::{self, Server, TOPIC_SETTINGS, TopicSetting};
 use super::{Overrides, Source};
 
@@ -408,12 +408,13 @@ fn validate_dynamic(altered: Overrides) -> Result<Overrides, SettingError> {
     }
     altered
         .into_iter()
-        .map(|(name, value)| match behind(&name) {
-            Some((setting, _)) => {
-                let value = setting.definition.parse_as(&name, &value)?.to_string();
-                Ok((name, value))
-            }
-            None => Ok((name, value)),
+        .map(|(name, value)| {
+            check_length(&name, &value)?;
+            let value = match behind(&name) {
+                Some((setting, _)) => setting.definition.parse_as(&name, &value)?.to_string(),
+                None => value,
+            };
+            Ok((name, value))
         })
         .collect()
 }
@@ -489,6 +490,9 @@ mod tests {
             "Invalid value 0 for configuration log.roll.ms: Value must be at least 1"
         );
         assert!(replace(&[("log.cleanup.policy", "compact")]).is_err());
+        let long = "x".repeat(32_768);
+        assert_eq!(replace(&[("my.plugin.key", &long)]), Err(SettingError::TooLong));
+        assert_eq!(replace(&[(&long, "v")]), Err(SettingError::TooLong));
         // A plugin's setting, in Kafka's eyes.
         assert_eq!(replace(&[("my.plugin.key", " v ")]).unwrap().node["my.plugin.key"], " v ");
         let many: Overrides = (0..=CUSTOM_MAX).map(|n| (format!("custom.{n}"), String::new())).collect();

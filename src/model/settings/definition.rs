@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// The longest name and the longest value: older versions of the protocol write a string's length as an i16.
+pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
 /// As DescribeConfigs names types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueType {
@@ -77,6 +80,10 @@ pub enum SettingError {
     NotAList { operation: &'static str, name: String },
     #[error("Cannot update these configs dynamically: Set({})", .0.join(", "))]
     NotDynamic(Vec<String>),
+    #[error(
+        "The configuration value cannot be added because it exceeds the maximum value size of {TEXT_BYTES_MAX} bytes."
+    )]
+    TooLong,
     #[error("More than {max} configs that are not the broker's own")]
     TooManyCustom { max: usize },
 }
@@ -219,6 +226,14 @@ fn throttled_replicas(name: &str, items: &[String]) -> Result<(), SettingError> 
          [partitionId]:[brokerId],[partitionId]:[brokerId],..."
     );
     Err(invalid(name, &format!("[{}]", items.join(", ")), &reason))
+}
+
+/// Refuses what could be stored but not told to every client.
+pub(super) fn check_length(name: &str, value: &str) -> Result<(), SettingError> {
+    match name.len().max(value.len()) > TEXT_BYTES_MAX {
+        true => Err(SettingError::TooLong),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn invalid(name: &str, value: &str, reason: &str) -> SettingError {

@@ -5,7 +5,7 @@
 //! and says so in its documentation.
 
 use super::broker::BROKER_SOURCES;
-use super::definition::{Check, Definition, SettingError, Value, ValueType};
+use super::definition::{Check, Definition, SettingError, Value, ValueType, check_length};
 use super::{BrokerSettings, Overrides};
 
 /// A topic setting and the broker setting that stands behind it.
@@ -397,6 +397,7 @@ pub fn validate_overrides<'a>(
     }
     let mut canonical = Overrides::new();
     for (name, value) in values {
+        check_length(name, value)?;
         canonical.insert(name.to_owned(), validate(name, value)?);
     }
     let lag = |name| number(name, &canonical, broker);

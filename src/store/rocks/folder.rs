@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::OpenError;
+use super::{OpenError, Volume};
 
 const LOCK_FILE: &str = "anabranch.lock";
 const PROBE_FILE: &str = "direct-io.probe";
@@ -42,6 +42,33 @@ fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(20).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// How large the volume of `dir` is; None where the system does not say.
+#[cfg(unix)]
+pub(super) fn volume(dir: &Path) -> Option<Volume> {
+    use std::ffi::CString;
+    use std::mem::MaybeUninit;
+    use std::os::unix::ffi::OsStrExt;
+
+    let path = CString::new(dir.as_os_str().as_bytes()).ok()?;
+    let mut told = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path ends with a zero byte and the structure is writable, both for as long as the call takes.
+    let outcome = unsafe { libc::statvfs(path.as_ptr(), told.as_mut_ptr()) };
+    if outcome != 0 {
+        return None;
+    }
+    // SAFETY: all its fields are numbers, for which zeros are values, and the call has filled them in.
+    let told = unsafe { told.assume_init() };
+    // Some systems have narrower numbers here.
+    #[allow(clippy::unnecessary_cast)]
+    let (block, total, usable) = (told.f_frsize as u64, told.f_blocks as u64, told.f_bavail as u64);
+    Some(Volume { total_bytes: total.saturating_mul(block), usable_bytes: usable.saturating_mul(block) })
+}
+
+#[cfg(not(unix))]
+pub(super) fn volume(_dir: &Path) -> Option<Volume> {
+    None
 }
 
 /// Whether files here can be written past the page cache. Asked by doing it, since a filesystem that refuses (some

@@ -19,7 +19,7 @@ use rocksdb::{
     WriteOptions, properties,
 };
 
-use super::{Batch, Family, Figures, Op, Page, Scan, Start, Store, StoreError};
+use super::{Batch, Family, Figures, Op, Page, Scan, Start, Store, StoreError, Volume};
 use folder::FolderLock;
 pub use options::RocksOptions;
 
@@ -241,6 +241,10 @@ impl Store for RocksStore {
                 + sum(properties::MEM_TABLE_FLUSH_PENDING)
                 + sum(properties::COMPACTION_PENDING),
         }
+    }
+
+    fn volume(&self) -> Option<Volume> {
+        folder::volume(self.db.path())
     }
 
     fn close(&self) -> Result<(), StoreError> {

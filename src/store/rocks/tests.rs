@@ -76,6 +76,13 @@ fn a_damaged_store_is_unusable_and_stays_as_it_is() {
 }
 
 #[test]
+fn the_volume_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = open(dir.path()).volume().unwrap();
+    assert!(0 < volume.usable_bytes && volume.usable_bytes <= volume.total_bytes, "{volume:?}");
+}
+
+#[test]
 fn opening_takes_no_memory_for_data_to_come() {
     let dir = tempfile::tempdir().unwrap();
     let store = RocksStore::open(dir.path(), RocksOptions { memory_bytes: 512 << 20 }).unwrap();
