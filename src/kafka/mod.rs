@@ -34,6 +34,8 @@ mod offsets;
 mod produce;
 mod producers;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use guard::Malformed;

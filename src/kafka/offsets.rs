@@ -245,20 +245,22 @@ fn find(stream: Option<&Arc<Stream>>, partition_index: i32) -> Result<Found<'_>,
 
 /// The partition's leader epoch, if the client knows it or does not care.
 fn fence(stream: &Stream, index: PartitionIndex, known: i32) -> Result<i32, ResponseError> {
-    let current = stream.leader_epoch(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    match known {
-        NO_EPOCH => Ok(current),
-        older if older < current => Err(ResponseError::FencedLeaderEpoch),
-        newer if newer > current => Err(ResponseError::UnknownLeaderEpoch),
-        _ => Ok(current),
-    }
+    let current = stream.leader_epoch(index);
+    error::check_leader_epoch(current, known)?;
+    current.ok_or(ResponseError::UnknownTopicOrPartition)
 }
 
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 
+    use kafka_protocol::messages::delete_records_request::DeleteRecordsTopic;
+    use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
+    use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
+
     use super::*;
+    use crate::kafka::names;
+    use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
 
     #[test]
     fn special_timestamps_come_with_versions() {
@@ -289,5 +291,110 @@ mod tests {
         assert_eq!((epoch(3), epoch(4)), (-1, 3));
         let failed = listed(1, Err(ResponseError::FencedLeaderEpoch), 10);
         assert_eq!((failed.offset, failed.timestamp, failed.error_code), (-1, -1, 74));
+    }
+
+    /// Error, offset, timestamp and leader epoch of topic `t`'s partitions.
+    async fn list(door: &Fixture, version: i16, wanted: &[(i32, i32, i64)]) -> Vec<(i16, i64, i64, i32)> {
+        let partition = |(index, epoch, timestamp): &(i32, i32, i64)| {
+            ListOffsetsPartition::default()
+                .with_partition_index(*index)
+                .with_current_leader_epoch(*epoch)
+                .with_timestamp(*timestamp)
+        };
+        let topic = ListOffsetsTopic::default()
+            .with_name(names::topic("t"))
+            .with_partitions(wanted.iter().map(partition).collect());
+        let answer = list_offsets(door.cx(version), ListOffsetsRequest::default().with_topics(vec![topic])).await;
+        let found = encodes(answer, version).topics.remove(0).partitions;
+        found.iter().map(|found| (found.error_code, found.offset, found.timestamp, found.leader_epoch)).collect()
+    }
+
+    #[tokio::test]
+    async fn offsets_are_found_by_special_and_by_time() {
+        let door = Fixture::new();
+        let stream = door.topic("t", 1).await;
+        for version in 1..=10 {
+            assert_eq!(list(&door, version, &[(0, -1, -1)]).await[0].1, 0);
+        }
+        assert_eq!(list(&door, 10, &[(0, -1, -3)]).await, [(0, -1, -1, -1)]);
+        door.append(&stream, 0, &[NOW_MS, NOW_MS + 5, NOW_MS + 2], None).await;
+        door.append(&stream, 0, &[NOW_MS + 1, NOW_MS + 9], None).await;
+        let mut found = Vec::new();
+        for wanted in [-1, -2, -3, -4, -5, 0, NOW_MS + 3, NOW_MS + 6, NOW_MS + 10] {
+            let (error, offset, timestamp, epoch) = list(&door, 9, &[(0, 0, wanted)]).await[0];
+            assert_eq!(error, 0);
+            found.push((offset, (timestamp - NOW_MS).max(-1), epoch));
+        }
+        let specials = [(5, -1, 0), (0, -1, 0), (4, 9, 0), (0, -1, 0), (-1, -1, -1)];
+        assert_eq!(found[..5], specials);
+        // The first record at or after the time, inside its batch; then none.
+        assert_eq!(found[5..], [(0, 0, 0), (1, 5, 0), (4, 9, 0), (-1, -1, -1)]);
+    }
+
+    #[tokio::test]
+    async fn partitions_that_cannot_be_listed_are_told_why() {
+        let door = Fixture::new();
+        let stream = door.topic("t", 2).await;
+        door.append(&stream, 0, &[NOW_MS], None).await;
+        door.door.broker.add_partitions(&stream, 3).await.unwrap();
+        let errors = |listed: Vec<(i16, i64, i64, i32)>| listed.into_iter().map(|listed| listed.0).collect::<Vec<_>>();
+        let wanted = [(0, 0, -1), (0, 1, -1), (1, 1, -1), (3, -1, -1), (-1, -1, -1), (2, -1, -3)];
+        for (wanted, error) in wanted.into_iter().zip([74, 0, 75, 3, 3, 35]) {
+            assert_eq!(errors(list(&door, 6, &[wanted]).await), [error], "{wanted:?}");
+        }
+        let repeated = [(0, -1, -1), (1, -1, -1), (0, -1, -2)];
+        assert_eq!(errors(list(&door, 4, &repeated).await), [42, 0, 42]);
+        // The log begins in the first epoch and ends in the second.
+        assert_eq!(list(&door, 4, &[(0, -1, -2)]).await, [(0, 0, -1, 0)]);
+        assert_eq!(list(&door, 4, &[(0, -1, -1)]).await, [(0, 1, -1, 1)]);
+    }
+
+    #[tokio::test]
+    async fn an_epoch_ends_where_the_next_one_begins() {
+        let door = Fixture::new();
+        let stream = door.topic("t", 1).await;
+        door.append(&stream, 0, &[NOW_MS; 3], None).await;
+        door.door.broker.add_partitions(&stream, 2).await.unwrap();
+        door.append(&stream, 0, &[NOW_MS; 2], None).await;
+        let ask = async |partition, current, epoch| {
+            let wanted = OffsetForLeaderPartition::default()
+                .with_partition(partition)
+                .with_current_leader_epoch(current)
+                .with_leader_epoch(epoch);
+            let topic = OffsetForLeaderTopic::default().with_topic(names::topic("t")).with_partitions(vec![wanted]);
+            let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+            let answer = encodes(offset_for_leader_epoch(door.cx(4), request).await, 4);
+            let end = &answer.topics[0].partitions[0];
+            (end.error_code, end.leader_epoch, end.end_offset)
+        };
+        assert_eq!(ask(0, -1, 0).await, (0, 0, 3));
+        assert_eq!(ask(0, 1, 1).await, (0, 1, 5));
+        assert_eq!(ask(0, -1, 2).await, (0, -1, -1));
+        assert_eq!(ask(0, 0, 0).await, (74, -1, -1));
+        assert_eq!(ask(0, 2, 0).await, (75, -1, -1));
+        assert_eq!(ask(9, -1, 0).await, (3, -1, -1));
+    }
+
+    #[tokio::test]
+    async fn records_are_deleted_up_to_an_offset_within_the_log() {
+        let door = Fixture::new();
+        let stream = door.topic("t", 1).await;
+        door.append(&stream, 0, &[NOW_MS; 5], None).await;
+        let delete = async |topic: &str, offset| {
+            let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(offset);
+            let topic = DeleteRecordsTopic::default().with_name(names::topic(topic)).with_partitions(vec![partition]);
+            let request = DeleteRecordsRequest::default().with_topics(vec![topic]);
+            let answer = encodes(delete_records(door.cx(2), request).await, 2);
+            let partition = &answer.topics[0].partitions[0];
+            (partition.error_code, partition.low_watermark)
+        };
+        assert_eq!(delete("t", 2).await, (0, 2));
+        assert_eq!(delete("t", 1).await, (0, 2));
+        assert_eq!(delete("t", 6).await, (1, -1));
+        assert_eq!(delete("t", -2).await, (1, -1));
+        assert_eq!(list(&door, 4, &[(0, -1, -2)]).await[0].1, 2);
+        assert_eq!(list(&door, 4, &[(0, -1, 0)]).await[0].1, 2);
+        assert_eq!(delete("t", -1).await, (0, 5));
+        assert_eq!(delete("nowhere", 0).await, (3, -1));
     }
 }

@@ -104,9 +104,12 @@ fn active_producers(partition: &Partition) -> Vec<ProducerState> {
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::TransactionalId;
+    use kafka_protocol::messages::describe_producers_request::TopicRequest;
     use kafka_protocol::protocol::StrBytes;
 
     use super::*;
+    use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
+    use crate::model::batch::Producer;
 
     #[test]
     fn a_producer_tells_both_its_id_and_epoch_or_neither() {
@@ -128,5 +131,38 @@ mod tests {
         assert_eq!(with("t"), Err(ResponseError::TransactionalIdAuthorizationFailed));
         assert_eq!(with(""), Err(ResponseError::InvalidRequest));
         assert_eq!(refused(ResponseError::InvalidRequest).producer_id.0, -1);
+    }
+
+    #[tokio::test]
+    async fn every_producer_gets_an_id_of_its_own() {
+        let door = Fixture::new();
+        let init = async |version| {
+            let request = InitProducerIdRequest::default().with_transactional_id(None);
+            let answer = encodes(init_producer_id(door.cx(version), request).await, version);
+            (answer.error_code, answer.producer_id.0, answer.producer_epoch)
+        };
+        assert_eq!([init(0).await, init(4).await, init(5).await], [(0, 0, 0), (0, 1, 0), (0, 2, 0)]);
+    }
+
+    #[tokio::test]
+    async fn producers_are_described_by_what_they_wrote_last() {
+        let door = Fixture::new();
+        let stream = door.topic("t", 2).await;
+        let producer = |base_sequence| Some(Producer { id: 7, epoch: 2, base_sequence, transactional: false });
+        door.append(&stream, 1, &[1, 2], producer(0)).await;
+        door.append(&stream, 1, &[3], producer(2)).await;
+        let describe = async |topic: &str, partitions: &[i32]| {
+            let topic =
+                TopicRequest::default().with_name(names::topic(topic)).with_partition_indexes(partitions.to_vec());
+            let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+            encodes(describe_producers(door.cx(0), request).await, 0).topics.remove(0).partitions
+        };
+        let described = describe("t", &[0, 1, 2, 1]).await;
+        let told: Vec<_> = described.iter().map(|p| (p.error_code, p.active_producers.len())).collect();
+        assert_eq!(told, [(0, 0), (0, 1), (3, 0)]);
+        let active = &described[1].active_producers[0];
+        assert_eq!((active.producer_id.0, active.producer_epoch, active.last_sequence), (7, 2, 2));
+        assert_eq!((active.last_timestamp, active.current_txn_start_offset), (NOW_MS, -1));
+        assert_eq!(describe("no such", &[0]).await[0].error_code, 17);
     }
 }

@@ -1,7 +1,8 @@
 //! DeleteTopics (20), versions 1 to 6: by name, from 6 on also by id. A topic is answered when its deletion is durable;
-//! its disk space comes back with the reaper.
+//! its disk space comes back with the reaper. What groups committed for it goes with it, so that a later topic of its
+//! name is read from its own start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Refusal, distinct};
 use crate::broker::{CatalogError, Stream};
-use crate::kafka::{Context, names};
+use crate::kafka::{Context, error, names};
 
 pub async fn delete_topics(cx: Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = |name| DeleteTopicState::default().with_name(Some(name));
@@ -36,7 +37,21 @@ pub async fn delete_topics(cx: Context, request: DeleteTopicsRequest) -> DeleteT
         delete(&cx, topic, found)
     });
     // All are queued before any is awaited, so that they become durable together.
-    DeleteTopicsResponse::default().with_responses(join_all(judged).await)
+    let answers = join_all(judged).await;
+    forget_offsets(&cx, &answers).await;
+    DeleteTopicsResponse::default().with_responses(answers)
+}
+
+async fn forget_offsets(cx: &Context, answers: &[DeletableTopicResult]) {
+    let deleted = answers.iter().filter(|answer| answer.error_code == error::NONE);
+    let gone: HashSet<&str> = deleted.filter_map(|answer| answer.name.as_ref()).map(|name| name.as_str()).collect();
+    if gone.is_empty() {
+        return;
+    }
+    // The topics are gone whether or not this succeeds.
+    if let Err(failure) = cx.door.groups.forget_topics(|topic| gone.contains(topic)).await {
+        tracing::warn!(%failure, "offsets of deleted topics are still kept");
+    }
 }
 
 fn find(cx: &Context, topic: &DeleteTopicState, repeated: bool) -> Result<Arc<Stream>, Refusal> {

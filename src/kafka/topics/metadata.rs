@@ -15,7 +15,7 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, auto_create, collisions, unknown};
+use super::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, collisions, ensure_topic, unknown};
 use crate::broker::Stream;
 use crate::kafka::{Context, names};
 
@@ -99,10 +99,9 @@ async fn by_name(cx: &Context, names: IndexSet<StrBytes>, client_allows: bool) -
     let collisions = &collisions;
     // All are queued before any is awaited, so that they become durable together.
     let answers = names.iter().map(|name| async move {
-        let found = match broker.stream(name) {
-            Some(stream) => Ok(stream),
-            None if create => auto_create(cx, name, collisions).await,
-            None => Err(unknown(name)),
+        let found = match create {
+            true => ensure_topic(cx, name, collisions).await,
+            false => broker.stream(name).ok_or_else(|| unknown(name)),
         };
         match found {
             Ok(stream) => described(&stream, cx.door.node_id()),

@@ -64,17 +64,6 @@ fn distinct<'a, T, K: Hash + Eq>(entries: &'a [T], key: impl Fn(&'a T) -> K) -> 
     firsts.into_values()
 }
 
-/// The topic `name`, made if it does not exist and the configuration lets clients make topics by asking for them.
-pub async fn ensure_topic(cx: &Context, name: &str) -> Result<Arc<Stream>, ResponseError> {
-    if let Some(stream) = cx.door.broker.stream(name) {
-        return Ok(stream);
-    }
-    if !cx.door.config.auto_create_topics {
-        return Err(unknown(name));
-    }
-    auto_create(cx, name, &collisions(cx, [name])).await
-}
-
 /// Why a topic that does not exist is not answered.
 fn unknown(name: &str) -> ResponseError {
     match names::is_valid_topic(name) {
@@ -91,7 +80,11 @@ fn collisions<'a>(cx: &Context, wanted: impl IntoIterator<Item = &'a str>) -> Co
     Collisions::among(cx.door.broker.streams().iter().map(|stream| &stream.name))
 }
 
-async fn auto_create(cx: &Context, name: &str, collisions: &Collisions) -> Result<Arc<Stream>, ResponseError> {
+/// The topic `name`, made with the defaults if it does not exist. The caller has asked whether clients may.
+async fn ensure_topic(cx: &Context, name: &str, collisions: &Collisions) -> Result<Arc<Stream>, ResponseError> {
+    if let Some(stream) = cx.door.broker.stream(name) {
+        return Ok(stream);
+    }
     let colliding = collisions.with(name).is_some();
     if colliding || name == names::CLUSTER_METADATA_TOPIC || !names::is_valid_topic(name) {
         return Err(ResponseError::InvalidTopicException);
@@ -119,18 +112,4 @@ fn default_partitions(cx: &Context) -> NonZeroU32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operations_are_kafkas_bit_fields() {
-        // As a broker without an authorizer answers them.
-        assert_eq!((TOPIC_OPERATIONS, CLUSTER_OPERATIONS), (3_576, 8_096));
-    }
-
-    #[test]
-    fn repeated_entries_are_told_once() {
-        let told: Vec<_> = distinct(&["a", "b", "a", "c", "a"], |name| *name).collect();
-        assert_eq!(told, [(&"a", true), (&"b", false), (&"c", false)]);
-    }
-}
+mod tests;

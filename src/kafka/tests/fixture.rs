@@ -1,0 +1,86 @@
+//! For tests of handlers: a door on a store in memory, without sockets. What a handler answers is encoded as well,
+//! because the codec refuses fields that a version does not have.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use tokio::sync::watch;
+
+use crate::broker::catalog::NewStream;
+use crate::broker::{Broker, BrokerOptions, Stream};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::group::{GroupSettings, Groups};
+use crate::kafka::{Advertised, Client, Context, Door, encode_frame};
+use crate::metrics::Metrics;
+use crate::model::batch::{Compressor, Options, Producer, Record, build};
+use crate::model::ids::{Offset, PartitionIndex};
+use crate::model::settings::BrokerValues;
+use crate::store::memory::MemoryStore;
+
+/// The clock stands here.
+pub const NOW_MS: i64 = 1_700_000_000_000;
+
+pub struct Fixture {
+    pub door: Arc<Door>,
+    /// Kept, so that the door does not think that the server stops.
+    _stopping: watch::Sender<bool>,
+}
+
+impl Fixture {
+    pub fn new() -> Fixture {
+        Fixture::with(|_| ())
+    }
+
+    pub fn with(change: impl FnOnce(&mut Config)) -> Fixture {
+        let mut config = Config::default();
+        change(&mut config);
+        let clock = Clock::manual(NOW_MS);
+        let options = BrokerOptions { sync: false, tail_bytes_max: 1 << 20, values: BrokerValues::default() };
+        let broker = Broker::open(Arc::new(MemoryStore::new()), options, clock.clone(), Metrics::new(10)).unwrap();
+        let groups = Groups::open(broker.clone(), clock, GroupSettings::default()).unwrap();
+        let listener = |name: &str, port| Advertised { name: name.into(), host: format!("{name}.example"), port };
+        let listeners = vec![listener("inside", 9092), listener("outside", 19092)];
+        let (stopping, watching) = watch::channel(false);
+        Fixture { door: Door::new(broker, groups, Arc::new(config), listeners, watching), _stopping: stopping }
+    }
+
+    /// Of a client that speaks `version` and came by the second listener.
+    pub fn cx(&self, version: i16) -> Context {
+        let client = Client { peer: ([127, 0, 0, 1], 50_000).into(), listener: 1 };
+        Context { door: self.door.clone(), client: Arc::new(client), client_id: None, version, correlation_id: 7 }
+    }
+
+    pub async fn topic(&self, name: &str, partitions: u32) -> Arc<Stream> {
+        let new = NewStream {
+            name: name.into(),
+            partitions: NonZeroU32::new(partitions).unwrap(),
+            claimed_replicas: 1,
+            overrides: Default::default(),
+        };
+        self.door.broker.create_stream(new).await.unwrap()
+    }
+
+    /// Appends one batch with a record at each of `timestamps`; its base offset.
+    pub async fn append(&self, stream: &Stream, index: u32, timestamps: &[i64], producer: Option<Producer>) -> Offset {
+        let record = |timestamp: &i64| Record {
+            offset: 0,
+            timestamp: *timestamp,
+            key: None,
+            value: Some(Bytes::from_static(b"value")),
+            headers: Vec::new(),
+        };
+        let records: Vec<_> = timestamps.iter().map(record).collect();
+        let batch = build(&records, &Options { compressor: Compressor::None, producer }).unwrap();
+        let ticket = self.door.broker.append(stream, PartitionIndex(index), &batch, false, true).unwrap();
+        ticket.committed().await.unwrap().base_offset
+    }
+}
+
+/// Fails where the codec would refuse the answer.
+pub fn encodes<R: Encodable + HeaderVersion>(response: R, version: i16) -> R {
+    assert!(encode_frame(&response, 7, version).is_some(), "version {version}");
+    response
+}
