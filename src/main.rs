@@ -1,2 +1,203 @@
-//! The command line.
-fn main() {}
+//! The command line: reads the settings, starts the server, says on one screen what is served where, and stops it on a
+//! signal.
+//!
+//! Exit codes: 0 after a clean stop, 1 when the server cannot start or stop, 2 for settings that are refused, 130 after a
+//! second signal.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anabranch::clock::Clock;
+use anabranch::config::{Config, Durability, HostPort, Listener, LogFormat};
+use anabranch::server::Server;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Under load the pages of freed buffers are used again within milliseconds. Its default, which is to return what nobody
+/// wanted for a second, therefore costs a busy broker nothing and keeps an idle one small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let config = match Config::load(std::env::args_os()) {
+        Ok(config) => config,
+        Err(error) => return ExitCode::from(error.report()),
+    };
+    start_logging(&config);
+    raise_file_limit();
+    let served = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("anabranch")
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(serve(config)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("anabranch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// From start to clean stop.
+async fn serve(config: Config) -> Result<(), String> {
+    // Signals are caught before anything is opened, so that none can cut a start short half way.
+    let mut signals = Signals::new().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let server = tokio::select! {
+        started = Server::start(config.clone(), Clock::system()) => started.map_err(|error| error.to_string())?,
+        () = signals.next() => return Ok(()),
+    };
+    say(&banner(&config, &server.kafka_addrs(), server.http_addr()));
+    signals.next().await;
+    say("Stopping; a second signal exits at once.\n");
+    tokio::select! {
+        stopped = server.shutdown() => stopped.map_err(|error| error.to_string()),
+        () = signals.next() => std::process::exit(130),
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Writes to stdout; that nobody reads it is no reason to stop serving.
+fn say(text: &str) {
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// What is served where, on one screen. `kafka` are the addresses bound, in the order of `config.kafka_addr`.
+fn banner(config: &Config, kafka: &[SocketAddr], http: SocketAddr) -> String {
+    let mut text = format!("Anabranch {}\n\n", env!("CARGO_PKG_VERSION"));
+    let mut line = |label: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {label:<10} {value}");
+    };
+    for (index, (listener, bound)) in config.kafka_addr.iter().zip(kafka).enumerate() {
+        line(if index == 0 { "Kafka" } else { "" }, kafka_line(listener, *bound));
+    }
+    line("HTTP", format!("http://{http}/health and /metrics"));
+    let folder = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    line("Data", folder.display().to_string());
+    let survives = match config.durability {
+        Durability::Os => "acknowledged records survive a crash of this process",
+        Durability::Sync => "acknowledged records survive a crash of this machine",
+    };
+    line("Durability", format!("{}: {survives}", config.durability));
+    line("Memory", format!("{} MiB for write buffers and caches", config.memory >> 20));
+    line("Stop", "Ctrl-C or SIGTERM".to_owned());
+    if let (Some(listener), Some(bound)) = (config.kafka_addr.first(), kafka.first()) {
+        let address = reachable(listener, *bound);
+        line("Try", format!("echo hello | kcat -b {address} -P -t greetings"));
+        line("", format!("kcat -b {address} -C -t greetings -e"));
+    }
+    text.push('\n');
+    text
+}
+
+fn kafka_line(listener: &Listener, bound: SocketAddr) -> String {
+    let advertised = listener.advertise(bound);
+    let name = if listener.name == "PLAINTEXT" { String::new() } else { format!(" ({})", listener.name) };
+    match listener.advertised {
+        Some(_) => format!("{bound}{name}, clients are told {advertised}"),
+        None => format!("{bound}{name}"),
+    }
+}
+
+/// Where a command typed on this machine reaches the listener.
+fn reachable(listener: &Listener, bound: SocketAddr) -> HostPort {
+    match bound.ip().is_unspecified() {
+        true => HostPort { host: "localhost".to_owned(), port: bound.port() },
+        false => HostPort { host: listener.bind.host.clone(), port: bound.port() },
+    }
+}
+
+fn start_logging(config: &Config) {
+    let colours = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&config.log_level))
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
+    match config.log_format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}
+
+/// Every connection and every file of the store is a descriptor, and the customary soft limit of 1,024 is a tenth of the
+/// connections that are to work.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write the struct, which outlives them.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    if !raised {
+        let error = std::io::Error::last_os_error();
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Config {
+        let args = std::iter::once("anabranch").chain(args.iter().copied()).map(Into::into);
+        Config::from_sources(args, |_| None).unwrap()
+    }
+
+    #[test]
+    fn the_banner_fits_a_screen_and_says_what_is_served_where() {
+        let config = config(&[
+            "--kafka-addr",
+            "127.0.0.1:0,OUT=0.0.0.0:9093@broker.example:19093",
+            "--data-dir",
+            "/var/lib/anabranch",
+            "--durability",
+            "sync",
+        ]);
+        let bound = ["127.0.0.1:40001".parse().unwrap(), "0.0.0.0:9093".parse().unwrap()];
+        let text = banner(&config, &bound, "127.0.0.1:4567".parse().unwrap());
+        for said in [
+            "  Kafka      127.0.0.1:40001\n",
+            "             0.0.0.0:9093 (OUT), clients are told broker.example:19093\n",
+            "http://127.0.0.1:4567/health and /metrics\n",
+            "  Data       /var/lib/anabranch\n",
+            "survive a crash of this machine\n",
+            "512 MiB",
+            "kcat -b 127.0.0.1:40001 -C -t greetings -e\n",
+        ] {
+            assert!(text.contains(said), "{said:?} is not in\n{text}");
+        }
+        assert!(text.lines().count() <= 24 && text.lines().all(|line| line.len() <= 100), "{text}");
+    }
+
+    #[test]
+    fn the_first_command_reaches_a_listener_on_every_interface() {
+        let config = config(&["--kafka-addr", "0.0.0.0:9092@broker.example:9092"]);
+        let text = banner(&config, &["0.0.0.0:9092".parse().unwrap()], "127.0.0.1:4567".parse().unwrap());
+        assert!(text.contains("kcat -b localhost:9092 "), "{text}");
+    }
+}
