@@ -84,6 +84,8 @@ impl Server {
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??
         };
+        // In case the broker stopped between the deletion of a topic and that of its offsets.
+        let _ = groups.forget_topics(|topic| broker.stream(topic).is_none()).await;
         let (stopping, watching) = watch::channel(false);
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
         let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());

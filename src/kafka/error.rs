@@ -3,6 +3,7 @@
 use kafka_protocol::error::ResponseError;
 
 use crate::broker::{AppendError, CatalogError};
+use crate::group::GroupError;
 use crate::log::partition::ReadError;
 use crate::log::producers::SequenceError;
 use crate::model::batch::{BatchError, ErrorKind};
@@ -86,6 +87,25 @@ pub fn of_catalog(error: &CatalogError) -> ResponseError {
         CatalogError::Lineage(_) => ResponseError::InvalidPartitions,
         CatalogError::Setting(_) => ResponseError::InvalidConfig,
         CatalogError::Store(error) => of_store(error),
+    }
+}
+
+pub fn of_group(error: GroupError) -> ResponseError {
+    match error {
+        GroupError::UnknownMemberId => ResponseError::UnknownMemberId,
+        GroupError::IllegalGeneration => ResponseError::IllegalGeneration,
+        GroupError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        GroupError::InconsistentGroupProtocol => ResponseError::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        GroupError::MemberIdRequired => ResponseError::MemberIdRequired,
+        GroupError::FencedInstanceId => ResponseError::FencedInstanceId,
+        GroupError::GroupMaxSizeReached => ResponseError::GroupMaxSizeReached,
+        GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
+        GroupError::GroupIdNotFound => ResponseError::GroupIdNotFound,
+        GroupError::NonEmptyGroup => ResponseError::NonEmptyGroup,
+        GroupError::GroupSubscribedToTopic => ResponseError::GroupSubscribedToTopic,
+        GroupError::OffsetMetadataTooLarge => ResponseError::OffsetMetadataTooLarge,
+        GroupError::CoordinatorNotAvailable => ResponseError::CoordinatorNotAvailable,
     }
 }
 

@@ -28,6 +28,7 @@ mod configs;
 pub mod conn;
 pub mod error;
 mod fetch;
+mod groups;
 mod guard;
 mod names;
 mod offsets;
@@ -214,6 +215,35 @@ pub const TABLE: &[Row] = &[
     }),
     row!(Metadata, MetadataRequest, topics::metadata, |r: &MetadataResponse, c| {
         r.topics.iter().for_each(|topic| c.add(topic.error_code));
+    }),
+    row!(OffsetCommit, OffsetCommitRequest, groups::offset_commit, |r: &OffsetCommitResponse, c| {
+        r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+    }),
+    row!(OffsetFetch, OffsetFetchRequest, groups::offset_fetch, |r: &OffsetFetchResponse, c| {
+        c.add(r.error_code);
+        r.groups.iter().for_each(|group| c.add(group.error_code));
+    }),
+    row!(FindCoordinator, FindCoordinatorRequest, groups::find_coordinator, |r: &FindCoordinatorResponse, c| {
+        c.add(r.error_code);
+        r.coordinators.iter().for_each(|coordinator| c.add(coordinator.error_code));
+    }),
+    row!(JoinGroup, JoinGroupRequest, groups::join_group, |r: &JoinGroupResponse, c| c.add(r.error_code)),
+    row!(Heartbeat, HeartbeatRequest, groups::heartbeat, |r: &HeartbeatResponse, c| c.add(r.error_code)),
+    row!(LeaveGroup, LeaveGroupRequest, groups::leave_group, |r: &LeaveGroupResponse, c| {
+        c.add(r.error_code);
+        r.members.iter().for_each(|member| c.add(member.error_code));
+    }),
+    row!(SyncGroup, SyncGroupRequest, groups::sync_group, |r: &SyncGroupResponse, c| c.add(r.error_code)),
+    row!(DescribeGroups, DescribeGroupsRequest, groups::describe_groups, |r: &DescribeGroupsResponse, c| {
+        r.groups.iter().for_each(|group| c.add(group.error_code));
+    }),
+    row!(ListGroups, ListGroupsRequest, groups::list_groups, |r: &ListGroupsResponse, c| c.add(r.error_code)),
+    row!(DeleteGroups, DeleteGroupsRequest, groups::delete_groups, |r: &DeleteGroupsResponse, c| {
+        r.results.iter().for_each(|group| c.add(group.error_code));
+    }),
+    row!(OffsetDelete, OffsetDeleteRequest, groups::offset_delete, |r: &OffsetDeleteResponse, c| {
+        c.add(r.error_code);
+        r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
     }),
     row!(ApiVersions, ApiVersionsRequest, api_versions::api_versions, |r: &ApiVersionsResponse, c| {
         c.add(r.error_code)
