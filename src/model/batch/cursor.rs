@@ -131,25 +131,30 @@ impl<R: Read> Inflated<R> {
     }
 
     /// What is left in the window, filled again when nothing is; empty at the end.
+    #[inline]
     fn available(&mut self) -> Result<&[u8], RecordFault> {
         if self.start == self.end {
-            self.before += self.end as u64;
-            self.start = 0;
-            self.end = 0;
-            self.end = loop {
-                match self.source.read(&mut self.window) {
-                    Ok(count) => break count,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        return Err(RecordFault::Decompress { codec: self.codec, reason: error.to_string() });
-                    }
-                }
-            };
-            if self.before + self.end as u64 > self.inflated_max {
-                return Err(RecordFault::InflatesTooMuch(self.inflated_max));
-            }
+            self.refill()?;
         }
         Ok(self.window.get(self.start..self.end).unwrap_or_default())
+    }
+
+    #[cold]
+    fn refill(&mut self) -> Result<(), RecordFault> {
+        self.before += self.end as u64;
+        self.start = 0;
+        self.end = 0;
+        self.end = loop {
+            match self.source.read(&mut self.window) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(RecordFault::Decompress { codec: self.codec, reason: error.to_string() }),
+            }
+        };
+        if self.before + self.end as u64 > self.inflated_max {
+            return Err(RecordFault::InflatesTooMuch(self.inflated_max));
+        }
+        Ok(())
     }
 
     /// Passes `len` bytes, piece by piece as they come.
@@ -180,7 +185,12 @@ impl<R: Read> Cursor for Inflated<R> {
         Ok(byte)
     }
 
+    #[inline]
     fn skip(&mut self, len: u64) -> Result<(), RecordFault> {
+        if len <= (self.end - self.start) as u64 {
+            self.start += len as usize;
+            return Ok(());
+        }
         self.pass(len, |_| ())
     }
 
