@@ -129,7 +129,8 @@ pub trait Store: Send + Sync + 'static {
     fn roll(&self) -> Result<(), StoreError>;
 
     /// Gives the disk space of `from..to` in `Log` back. The caller never reads that range again; keys in it may vanish
-    /// at once, later or (those in files that reach beyond the range, or not flushed yet) with a later call.
+    /// at once, later or (those in files that reach beyond the range, or not flushed yet) with a later call. Deletes
+    /// files before it returns, 20 ms for each: not for the thread that commits.
     fn drop_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError>;
 
     fn figures(&self) -> Figures;

@@ -68,7 +68,7 @@ impl RocksStore {
         if !direct_io {
             tracing::info!(folder = %dir.display(), "no direct I/O here: files are written through the page cache");
         }
-        let setup = options::Setup::new(&options, direct_io);
+        let setup = options::Setup::new(&options, direct_io).map_err(|error| unusable(error.into_string()))?;
         let families =
             [(LOG, setup.log), (META, setup.meta)].map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
         let db = DB::open_cf_descriptors(&setup.db, dir, families).map_err(|error| unusable(error.into_string()))?;

@@ -25,22 +25,24 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(options: &RocksOptions, direct_io: bool) -> Setup {
+    pub(super) fn new(options: &RocksOptions, direct_io: bool) -> Result<Setup, rocksdb::Error> {
         // Of the memory, three quarters are for the log's memtables, a sixteenth each for the catalogue's and for blocks.
         let write_buffer_bytes = (options.memory_bytes / 8).clamp(MIB, 128 * MIB);
         let meta_buffer_bytes = (options.memory_bytes / 16 / WRITE_BUFFERS).clamp(256 * KIB, 16 * MIB);
         let cache = Cache::new_lru_cache((options.memory_bytes / 16).clamp(MIB, 256 * MIB));
-        Setup {
-            db: db_options(write_buffer_bytes, direct_io),
+        Ok(Setup {
+            db: db_options(write_buffer_bytes, direct_io)?,
             log: log_options(write_buffer_bytes, &cache),
             meta: meta_options(meta_buffer_bytes, &cache),
             write_buffer_bytes,
-        }
+        })
     }
 }
 
-fn db_options(write_buffer_bytes: usize, direct_io: bool) -> Options {
-    let mut db = Options::default();
+fn db_options(write_buffer_bytes: usize, direct_io: bool) -> Result<Options, rocksdb::Error> {
+    // Each file of the write-ahead log says how its predecessor ended. After a power cut that took the end of one file but
+    // left the next, recovery stops there, where it would otherwise make a hole. (No setter has this option.)
+    let mut db = Options::default().get_options_from_string("track_and_verify_wals=true")?;
     db.create_if_missing(true);
     db.create_missing_column_families(true);
     // One flush and one compaction at a time: flushes are sequential writes and compactions moves.
@@ -58,6 +60,8 @@ fn db_options(write_buffer_bytes: usize, direct_io: bool) -> Options {
     // stops at the first record that is not whole or not of this log's number.
     db.set_recycle_log_file_num(4);
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A flush first syncs the write-ahead log behind it. Begun early and bit by bit, that takes a third less of its time.
+    db.set_wal_bytes_per_sync(4 * MIB as u64);
     // Memtables are flushed one by one, both families' together: a file holds no more than its epoch even if the disk falls
     // behind, and no family's files are ever ahead of the other's.
     db.set_atomic_flush(true);
@@ -74,7 +78,7 @@ fn db_options(write_buffer_bytes: usize, direct_io: bool) -> Options {
     db.set_max_manifest_file_size(16 * MIB);
     db.set_stats_dump_period_sec(0);
     db.set_stats_persist_period_sec(0);
-    db
+    Ok(db)
 }
 
 fn family_options(write_buffer_bytes: usize, table: &BlockBasedOptions) -> Options {

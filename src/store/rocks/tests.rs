@@ -196,37 +196,77 @@ impl Torn {
     /// `epochs` full epochs, then `tail` commits that are in the write-ahead log only. From the second epoch or so on
     /// files of the write-ahead log are recycled, so that behind the tail stand records of earlier epochs.
     fn new(epochs: u32, tail: u32) -> Torn {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path());
-        let mut commits = 0_u32;
-        let mut append = |epoch: u32, count: u32| {
-            for _ in 0..count {
-                let mut batch = Batch::default();
-                let size = [100, 3_000, 40_000][commits as usize % 3];
-                batch.put(Family::Log, log_key(epoch, commits.into()), vec![commits as u8; size]);
-                batch.put(Family::Meta, &b"last"[..], commits.to_be_bytes().to_vec());
-                store.commit(&batch, false).unwrap();
-                commits += 1;
-            }
-        };
+        let mut torn = Torn { dir: tempfile::tempdir().unwrap(), commits: 0 };
+        let store = open(torn.dir.path());
         for epoch in 0..epochs {
-            append(epoch, 30);
+            torn.append(&store, epoch, 30);
             store.roll().unwrap();
             settle(&store);
         }
-        append(epochs, tail);
-        drop(store);
-        Torn { dir, commits }
+        torn.append(&store, epochs, tail);
+        // Copied while it is open, because closing cuts off what stands behind the tail.
+        torn.copy()
     }
 
-    fn newest_wal(&self) -> PathBuf {
+    /// The end of one epoch and the begin of the next, with nothing flushed: two files of the write-ahead log count.
+    fn between_epochs() -> Torn {
+        // The folder is copied while the flush runs. One that was too quick is noticed: files are missing then.
+        for _ in 0..50 {
+            let mut torn = Torn { dir: tempfile::tempdir().unwrap(), commits: 0 };
+            let store = RocksStore::open(torn.dir.path(), RocksOptions { memory_bytes: 128 << 20 }).unwrap();
+            torn.append(&store, 0, 300);
+            store.roll().unwrap();
+            torn.append(&store, 1, 5);
+            let copy = torn.copy();
+            if copy.wals().len() == 2 && copy.copy().try_survivors() == Some(torn.commits) {
+                return copy;
+            }
+        }
+        panic!("every flush was quicker than a copy");
+    }
+
+    fn append(&mut self, store: &RocksStore, epoch: u32, count: u32) {
+        for _ in 0..count {
+            let mut batch = Batch::default();
+            let size = [100, 3_000, 40_000][self.commits as usize % 3];
+            batch.put(Family::Log, log_key(epoch, self.commits.into()), vec![self.commits as u8; size]);
+            batch.put(Family::Meta, &b"last"[..], self.commits.to_be_bytes().to_vec());
+            store.commit(&batch, false).unwrap();
+            self.commits += 1;
+        }
+    }
+
+    /// The catalogue of files first: what it names is there until it says otherwise.
+    fn copy(&self) -> Torn {
+        let copy = tempfile::tempdir().unwrap();
+        let mut paths: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort_by_key(|path| !path.to_string_lossy().contains("MANIFEST"));
+        for path in paths {
+            // A file that went away meanwhile is for the caller to notice.
+            let _ = fs::copy(&path, copy.path().join(path.file_name().unwrap()));
+        }
+        Torn { dir: copy, commits: self.commits }
+    }
+
+    /// The files of the write-ahead log, oldest first.
+    fn wals(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.extension() == Some("log".as_ref())).max().unwrap()
+        let mut wals: Vec<_> = entries.filter(|path| path.extension() == Some("log".as_ref())).collect();
+        wals.sort();
+        wals
+    }
+
+    fn newest_wal(&self) -> File {
+        OpenOptions::new().write(true).open(self.wals().last().unwrap()).unwrap()
     }
 
     /// How many commits are there after opening again: those before, whole, and none of those behind.
     fn survivors(&self) -> u32 {
-        let store = open(self.dir.path());
+        self.try_survivors().unwrap()
+    }
+
+    fn try_survivors(&self) -> Option<u32> {
+        let store = RocksStore::open(self.dir.path(), SMALL).ok()?;
         let scan = Scan {
             family: Family::Log,
             start: Start::At(Bytes::new()),
@@ -242,21 +282,13 @@ impl Torn {
         let survivors = found.len() as u32;
         let last = store.get(Family::Meta, b"last").unwrap();
         assert_eq!(last.as_deref(), survivors.checked_sub(1).map(u32::to_be_bytes).as_ref().map(|last| &last[..]));
-        survivors
+        Some(survivors)
     }
 
     /// Goes on where the survivors end, dies again, and all of that is there.
     fn goes_on(mut self) {
-        let survivors = self.survivors();
-        let store = open(self.dir.path());
-        for commit in survivors..survivors + 5 {
-            let mut batch = Batch::default();
-            batch.put(Family::Log, log_key(1000, commit.into()), vec![commit as u8; 50_000]);
-            batch.put(Family::Meta, &b"last"[..], commit.to_be_bytes().to_vec());
-            store.commit(&batch, false).unwrap();
-        }
-        drop(store);
-        self.commits = survivors + 5;
+        self.commits = self.survivors();
+        self.append(&open(self.dir.path()), 1000, 20);
         assert_eq!(self.survivors(), self.commits);
     }
 }
@@ -271,11 +303,31 @@ fn an_untouched_write_ahead_log_is_replayed_whole() {
 }
 
 #[test]
+fn the_write_ahead_log_of_these_tests_is_recycled() {
+    let length = Torn::new(4, 1).newest_wal().metadata().unwrap().len();
+    assert!(length > 300_000, "a file with one small record has {length} bytes");
+}
+
+#[test]
 fn an_empty_newest_write_ahead_log_takes_nothing_else_with_it() {
     let torn = Torn::new(3, 20);
-    File::create(torn.newest_wal()).unwrap();
+    torn.newest_wal().set_len(0).unwrap();
     assert_eq!(torn.survivors(), 90);
     torn.goes_on();
+}
+
+#[test]
+fn what_follows_a_torn_older_write_ahead_log_is_gone_too() {
+    let torn = Torn::between_epochs();
+    for share in [0, 1, 2, 3] {
+        let torn = torn.copy();
+        let older = OpenOptions::new().write(true).open(&torn.wals()[0]).unwrap();
+        let length = older.metadata().unwrap().len();
+        older.set_len(length / 4 * share).unwrap();
+        let survivors = torn.survivors();
+        assert!(survivors <= 300 && (survivors > 0) == (share > 0), "{survivors} of {share} quarters");
+        torn.goes_on();
+    }
 }
 
 proptest! {
@@ -284,7 +336,7 @@ proptest! {
     #[test]
     fn a_truncated_write_ahead_log_leaves_a_prefix(epochs in 0..6_u32, tail in 1..30_u32, cut in 0.0..1.0_f64) {
         let torn = Torn::new(epochs, tail);
-        let wal = OpenOptions::new().write(true).open(torn.newest_wal()).unwrap();
+        let wal = torn.newest_wal();
         let length = wal.metadata().unwrap().len();
         wal.set_len((length as f64 * cut) as u64).unwrap();
         prop_assert!((epochs * 30..=torn.commits).contains(&torn.survivors()));
@@ -299,7 +351,7 @@ proptest! {
         garbage in prop::collection::vec(any::<u8>(), 1..5000),
     ) {
         let torn = Torn::new(epochs, tail);
-        let wal = OpenOptions::new().write(true).open(torn.newest_wal()).unwrap();
+        let wal = torn.newest_wal();
         let length = wal.metadata().unwrap().len();
         wal.write_all_at(&garbage, (length as f64 * at) as u64).unwrap();
         prop_assert!((epochs * 30..=torn.commits).contains(&torn.survivors()));
