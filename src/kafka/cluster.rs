@@ -286,8 +286,116 @@ fn node_with_listeners(cx: &Context) -> Node {
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::describe_quorum_request::PartitionData as QuorumPartition;
+    use kafka_protocol::protocol::Message;
 
     use super::*;
+    use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
+
+    fn versions<R: Message>() -> std::ops::RangeInclusive<i16> {
+        R::VERSIONS.min..=R::VERSIONS.max
+    }
+
+    #[tokio::test]
+    async fn the_cluster_is_this_broker_at_the_listener_that_the_client_came_by() {
+        let fixture = Fixture::new();
+        for version in versions::<DescribeClusterRequest>() {
+            let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
+            let response = encodes(describe_cluster(fixture.cx(version), request).await, version);
+            assert_eq!((response.controller_id, response.cluster_id.len()), (BrokerId(1), 22));
+            assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
+            let [broker] = &response.brokers[..] else { panic!("{} brokers", response.brokers.len()) };
+            assert_eq!((broker.broker_id, broker.host.as_str(), broker.port), (BrokerId(1), "outside.example", 19092));
+        }
+        let request = DescribeClusterRequest::default().with_endpoint_type(CONTROLLER_ENDPOINT);
+        let refused = encodes(describe_cluster(fixture.cx(1), request).await, 1);
+        assert_eq!(refused.error_code, ResponseError::MismatchedEndpointType.code());
+    }
+
+    #[tokio::test]
+    async fn log_dirs_hold_the_partitions_asked_for_with_their_sizes() {
+        let fixture = Fixture::new();
+        let stream = fixture.topic("full", 2).await;
+        fixture.topic("empty", 1).await;
+        fixture.append(&stream, 1, &[NOW_MS; 3], None).await;
+        for version in versions::<DescribeLogDirsRequest>() {
+            let dir = async |topics| {
+                let request = DescribeLogDirsRequest::default().with_topics(topics);
+                encodes(describe_log_dirs(fixture.cx(version), request).await, version).results.remove(0)
+            };
+            let all = dir(None).await;
+            assert!(all.log_dir.starts_with('/') && all.log_dir.ends_with("anabranch-data"), "{}", all.log_dir);
+            assert_eq!((all.error_code, all.total_bytes, all.usable_bytes), (0, -1, -1));
+            let sizes = all.topics.iter().map(|topic| {
+                let sizes = topic.partitions.iter().map(|partition| partition.partition_size).collect::<Vec<_>>();
+                (topic.name.as_str(), sizes)
+            });
+            let bytes = stream.partition(crate::model::ids::PartitionIndex(1)).unwrap().extent().bytes as i64;
+            assert!(bytes > 0);
+            assert_eq!(sizes.collect::<Vec<_>>(), [("empty", vec![0]), ("full", vec![0, bytes])]);
+
+            let topic = DescribableLogDirTopic::default();
+            let missing = topic.clone().with_topic(names::topic("gone")).with_partitions(vec![0]);
+            let some = topic.with_topic(names::topic("full")).with_partitions(vec![1, 5]);
+            let filtered = dir(Some(vec![missing, some])).await;
+            let [topic] = &filtered.topics[..] else { panic!("{} topics", filtered.topics.len()) };
+            assert_eq!((topic.partitions.len(), topic.partitions[0].partition_index), (1, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn leaders_stay_and_moves_are_over_at_once() {
+        let fixture = Fixture::new();
+        fixture.topic("t", 1).await;
+        for version in versions::<ElectLeadersRequest>() {
+            let wanted = TopicPartitions::default().with_topic(names::topic("t")).with_partitions(vec![0, 1]);
+            let request = ElectLeadersRequest::default().with_topic_partitions(Some(vec![wanted]));
+            let response = encodes(elect_leaders(fixture.cx(version), request).await, version);
+            let partitions = response.replica_election_results[0].partition_result.iter();
+            let codes: Vec<_> = partitions.map(|partition| partition.error_code).collect();
+            let (needless, unknown) = (ResponseError::ElectionNotNeeded, ResponseError::UnknownTopicOrPartition);
+            assert_eq!(codes, [needless.code(), unknown.code()]);
+            let request = ElectLeadersRequest::default().with_topic_partitions(None);
+            let response = encodes(elect_leaders(fixture.cx(version), request).await, version);
+            assert!(response.error_code == 0 && response.replica_election_results.is_empty());
+        }
+        let unknown = ElectLeadersRequest::default().with_election_type(2);
+        let refused = encodes(elect_leaders(fixture.cx(2), unknown).await, 2);
+        assert_eq!(refused.error_code, ResponseError::InvalidRequest.code());
+
+        for version in versions::<AlterPartitionReassignmentsRequest>() {
+            let partition = ReassignablePartition::default().with_replicas(Some(vec![BrokerId(1)]));
+            let topic = alter_partition_reassignments_request::ReassignableTopic::default()
+                .with_name(names::topic("t"))
+                .with_partitions(vec![partition]);
+            let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]);
+            let response = encodes(alter_partition_reassignments(fixture.cx(version), request).await, version);
+            assert_eq!(response.responses[0].partitions[0].error_code, 0);
+        }
+        let listed = list_partition_reassignments(fixture.cx(0), ListPartitionReassignmentsRequest::default()).await;
+        assert!(encodes(listed, 0).topics.is_empty());
+    }
+
+    #[tokio::test]
+    async fn this_node_is_the_quorum() {
+        let fixture = Fixture::new();
+        let about = |topic: &str| {
+            let topic = QuorumTopic::default()
+                .with_topic_name(names::topic(topic))
+                .with_partitions(vec![QuorumPartition::default()]);
+            DescribeQuorumRequest::default().with_topics(vec![topic])
+        };
+        for version in versions::<DescribeQuorumRequest>() {
+            let response = describe_quorum(fixture.cx(version), about(names::CLUSTER_METADATA_TOPIC)).await;
+            let response = encodes(response, version);
+            let quorum = &response.topics[0].partitions[0];
+            assert_eq!((quorum.error_code, quorum.leader_id, quorum.current_voters.len()), (0, BrokerId(1), 1));
+            assert_eq!(quorum.current_voters[0].last_caught_up_timestamp, NOW_MS);
+            assert_eq!(response.nodes.len(), usize::from(version >= QUORUM_NODES_FROM));
+            let other = encodes(describe_quorum(fixture.cx(version), about("t")).await, version);
+            let unknown = ResponseError::UnknownTopicOrPartition.code();
+            assert_eq!(other.topics[0].partitions[0].error_code, unknown);
+        }
+    }
 
     #[test]
     fn clients_that_want_a_controller_learn_that_this_is_a_broker() {

@@ -22,6 +22,8 @@ use crate::model::settings::Scope;
 
 mod alter;
 mod describe;
+#[cfg(test)]
+mod handler_tests;
 mod list;
 
 pub use alter::{alter_configs, incremental_alter_configs};
