@@ -32,7 +32,12 @@ fn main() -> ExitCode {
         .thread_name("anabranch")
         .build()
         .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(serve(config)));
+        .and_then(|runtime| {
+            let served = runtime.block_on(serve(config));
+            // The store is closed; a read that still hangs on the disk must not hold up the end.
+            runtime.shutdown_background();
+            served
+        });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
