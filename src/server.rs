@@ -86,6 +86,10 @@ impl Server {
         };
         // In case the broker stopped between the deletion of a topic and that of its offsets.
         let _ = groups.forget_topics(|topic| broker.stream(topic).is_none()).await;
+        // A stop may have come between a topic's deletion and that of the offsets committed for it.
+        if let Err(error) = groups.forget_topics(|topic| broker.stream(topic).is_none()).await {
+            tracing::warn!(%error, "offsets of deleted topics are kept");
+        }
         let (stopping, watching) = watch::channel(false);
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
         let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());

@@ -235,7 +235,7 @@ impl Requests {
         let Frame { mut bytes, permits } = frame;
         let (key, version) = (peek_i16(&bytes, 0), peek_i16(&bytes, 2));
         let (index, row) = row(key).ok_or(Ending::UnknownApi(key))?;
-        let begun = Instant::now(&self.door);
+        let begun = Begun::now(&self.door);
         if version < row.versions.min || version > row.versions.max {
             if row.key != ApiKey::ApiVersions {
                 return Err(Ending::UnsupportedVersion { api: row.name, version });
@@ -266,11 +266,11 @@ impl Requests {
 }
 
 /// When a request began.
-struct Instant(i64);
+struct Begun(i64);
 
-impl Instant {
-    fn now(door: &Door) -> Instant {
-        Instant(door.broker.clock().tick_micros())
+impl Begun {
+    fn now(door: &Door) -> Begun {
+        Begun(door.broker.clock().tick_micros())
     }
 
     fn seconds(&self, door: &Door) -> f64 {

@@ -13,7 +13,7 @@ pub const NONE: i16 = 0;
 
 /// Kafka's name of a code, for metrics: `NONE`, `NOT_LEADER_OR_FOLLOWER`, ...
 pub fn name(code: i16) -> &'static str {
-    NAMES.get((code + 1).max(0) as usize).copied().unwrap_or("UNKNOWN_SERVER_ERROR")
+    usize::try_from(i32::from(code) + 1).ok().and_then(|at| NAMES.get(at)).copied().unwrap_or("UNKNOWN_SERVER_ERROR")
 }
 
 /// The first error of an answer.

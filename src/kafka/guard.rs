@@ -128,7 +128,6 @@ mod tests {
                 .with_max_bytes(i32::MAX)
                 .with_replica_id((-1).into());
             let mut body = BytesMut::new();
-            let request = if version >= 15 { request.with_replica_id(Default::default()) } else { request };
             request.encode(&mut body, version).unwrap();
             let decoded: FetchRequest = decode(body.freeze(), version).unwrap();
             assert_eq!((decoded.max_wait_ms, decoded.min_bytes, decoded.max_bytes), (i32::MAX, 1 << 30, i32::MAX));
