@@ -123,7 +123,7 @@ fn corrupt(error: batch::BatchError) -> StoreError {
 }
 
 /// Runs `work` where blocking is allowed.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| StoreError::NotDone("the read was cut short: the broker stops or failed".into()))

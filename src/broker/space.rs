@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::broker::read::blocking;
 use crate::broker::{Broker, durable};
 use crate::log::partition::{Partition, scan_segment};
 use crate::log::segment::Segment;
@@ -35,12 +36,17 @@ impl Broker {
             // Nothing of the current epoch can be dropped; ending it lets the next look do so.
             self.writer.step_epoch();
         }
-        for (from, to) in dead_epochs(alive.keys().copied(), current) {
-            self.store.drop_range(&from.to_be_bytes(), &to.to_be_bytes())?;
-        }
+        let (store, dead) = (self.store.clone(), dead_epochs(alive.keys().copied(), current));
+        let held_bytes = blocking(move || {
+            for (from, to) in dead {
+                store.drop_range(&from.to_be_bytes(), &to.to_be_bytes())?;
+            }
+            Ok::<u64, StoreError>(store.figures().file_bytes)
+        })
+        .await??;
         let alive_bytes: u64 = alive.values().map(|alive| alive.bytes).sum();
         let epoch_bytes = self.store.epoch_bytes_max() as u64;
-        if self.store.figures().file_bytes <= WASTE_FACTOR * alive_bytes + WASTE_EPOCHS * epoch_bytes {
+        if held_bytes <= WASTE_FACTOR * alive_bytes + WASTE_EPOCHS * epoch_bytes {
             return Ok(());
         }
         let emptiest = alive.range(..current).min_by_key(|(_, alive)| alive.bytes);
@@ -75,9 +81,7 @@ impl Broker {
             while next < segment.end_offset {
                 let (store, id, whole, from) = (self.store.clone(), partition.id, segment.clone(), next);
                 let read = move || scan_segment(&*store, id, &whole, from, whole.end_offset, MOVE_BYTES_MAX);
-                let page = tokio::task::spawn_blocking(read)
-                    .await
-                    .map_err(|_| StoreError::NotDone("the broker stops".into()))??;
+                let page = blocking(read).await??;
                 let Some(last) = page.last() else { break };
                 let end_offset = last.last_offset + 1;
                 let batches: Vec<(i64, Bytes)> =

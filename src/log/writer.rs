@@ -279,13 +279,13 @@ impl Work {
 
     /// Commits, publishes and answers.
     fn finish(&mut self, commit: Commit) {
-        let Commit { batch, bytes, appends, others } = commit;
+        let Commit { batch, appends, others, .. } = commit;
         let outcome = match self.failure.get() {
             Some(failure) => Err(failure.clone()),
             None if batch.is_empty() => Ok(()),
             None => self.commit(&batch, appends.len()),
         };
-        self.epoch_bytes += bytes;
+        self.epoch_bytes += batch.log_bytes();
         self.position.epoch_bytes.store(self.epoch_bytes as u64, Ordering::Release);
         if outcome.is_ok() {
             for append in &appends {
