@@ -84,8 +84,6 @@ impl Server {
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??
         };
-        // In case the broker stopped between the deletion of a topic and that of its offsets.
-        let _ = groups.forget_topics(|topic| broker.stream(topic).is_none()).await;
         // A stop may have come between a topic's deletion and that of the offsets committed for it.
         if let Err(error) = groups.forget_topics(|topic| broker.stream(topic).is_none()).await {
             tracing::warn!(%error, "offsets of deleted topics are kept");

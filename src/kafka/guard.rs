@@ -18,7 +18,8 @@ use kafka_protocol::protocol::buf::{ByteBuf, NotEnoughBytesError};
 #[error("malformed request: {0}")]
 pub struct Malformed(pub String);
 
-/// Decodes a whole message; bytes left over are refused.
+/// Decodes a message. Bytes after its end are not looked at, as in Kafka: librdkafka 2.16 asks for the metadata of all
+/// topics (Metadata 13) with three of them.
 pub fn decode<T: Decodable>(body: Bytes, version: i16) -> Result<T, Malformed> {
     let mut first = Guard { rest: body.clone(), lower: true, lowered: false };
     let message = decode_all(&mut first, version)?;
@@ -29,11 +30,7 @@ pub fn decode<T: Decodable>(body: Bytes, version: i16) -> Result<T, Malformed> {
 }
 
 fn decode_all<T: Decodable>(guard: &mut Guard, version: i16) -> Result<T, Malformed> {
-    let message = T::decode(guard, version).map_err(|error| Malformed(error.to_string()))?;
-    match guard.rest.len() {
-        0 => Ok(message),
-        left => Err(Malformed(format!("{left} bytes too many"))),
-    }
+    T::decode(guard, version).map_err(|error| Malformed(error.to_string()))
 }
 
 struct Guard {
@@ -135,12 +132,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_is_refused() {
+    fn librdkafkas_request_for_all_topics_is_read_though_bytes_are_left_over() {
+        let body = Bytes::from_static(&[0, 0, 0, 0, 1, 0, 0]);
+        let request: MetadataRequest = decode(body, 13).unwrap();
+        assert_eq!((request.topics, request.allow_auto_topic_creation), (None, false));
+    }
+
+    #[test]
+    fn what_is_cut_is_refused() {
         let topic = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str("t"))));
         let mut body = BytesMut::new();
         MetadataRequest::default().with_topics(Some(vec![topic])).encode(&mut body, 12).unwrap();
-        assert!(decode::<MetadataRequest>(body.clone().freeze(), 12).is_ok());
-        body.extend_from_slice(&[0]);
-        assert!(decode::<MetadataRequest>(body.freeze(), 12).is_err());
+        let body = body.freeze();
+        assert!(decode::<MetadataRequest>(body.clone(), 12).is_ok());
+        for len in 0..body.len() {
+            assert!(decode::<MetadataRequest>(body.slice(..len), 12).is_err(), "{len} bytes");
+        }
     }
 }
