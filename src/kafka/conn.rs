@@ -4,8 +4,8 @@
 //! other request stops reading until it is answered, as Kafka does. So a client that does not read its answers is no
 //! longer read from, and holds one answer's memory at most.
 //!
-//! A frame's claimed length is checked before anything is reserved, and memory for it grows as its bytes arrive, out of
-//! one budget for all connections.
+//! A frame's claimed length is checked before anything is reserved, and memory for it grows as its bytes arrive. Every
+//! request under way has its share of one budget for all connections, until it is answered.
 
 use std::io;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const CONTROL_FRAME_BYTES_MAX: usize = 16 << 20;
 /// API key, version and correlation id.
 const FRAME_BYTES_MIN: usize = 8;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
-/// What a connection may hold without asking the budget.
+/// What a connection may read of a frame before it asks the budget.
 const FREE_BYTES: usize = 64 << 10;
 /// The least room for a read: several small requests come in one.
 const READ_BYTES_MIN: usize = 4 << 10;
@@ -181,6 +181,9 @@ impl Incoming {
                 return Err(Ending::FrameLength(claimed.into()));
             }
             self.read_more(whole).await?;
+        }
+        if self.permits.is_empty() {
+            self.permits.extend(self.budget.take(length).await);
         }
         self.received.advance(4);
         let bytes = self.received.split_to(length).freeze();

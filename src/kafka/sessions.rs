@@ -28,6 +28,13 @@ pub struct TopicKey {
     pub id: Uuid,
 }
 
+impl TopicKey {
+    /// The same with a name of its own: one out of a request would keep all of the request's bytes.
+    fn owned(&self) -> TopicKey {
+        TopicKey { name: StrBytes::from_string(self.name.to_string()), id: self.id }
+    }
+}
+
 /// What is wanted of one partition, and what was told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -103,7 +110,7 @@ impl Sessions {
             session_id = session_id.checked_add(1).unwrap_or(1);
         }
         let partitions =
-            wanted.iter().map(|(topic, wanted)| ((topic.clone(), wanted.partition), wanted.clone())).collect();
+            wanted.iter().map(|(topic, wanted)| ((topic.owned(), wanted.partition), wanted.clone())).collect();
         cache.insert(session_id, Session { epoch: 1, uses_ids, partitions, used_ms: now_ms });
         Ok(Plan { session_id, full: true, wanted })
     }
@@ -159,7 +166,7 @@ fn incremental(
                 known.bytes_max = wanted.bytes_max;
             }
             None => {
-                session.partitions.insert(key, wanted);
+                session.partitions.insert((key.0.owned(), key.1), wanted);
             }
         }
     }
