@@ -125,12 +125,11 @@ impl Server {
     pub async fn shutdown(mut self) -> Result<(), StoreError> {
         self.stopping.send_replace(true);
         let clock = self.broker.clock().clone();
-        let deadline = clock.sleep_ms(self.grace_ms);
-        tokio::pin!(deadline);
+        let deadline_ms = clock.tick_ms().saturating_add(self.grace_ms);
         for door in &mut self.doors {
             tokio::select! {
                 _ = &mut *door => {}
-                () = &mut deadline => door.abort(),
+                () = clock.sleep_until(deadline_ms) => door.abort(),
             }
         }
         self.workers.shutdown().await;

@@ -23,7 +23,10 @@ pub fn holds(data: &[u8]) {
 fn repaired(data: &[u8]) -> Option<Bytes> {
     let mut batch = data.to_vec();
     let batch_length = i32::try_from(batch.len().checked_sub(at::PARTITION_LEADER_EPOCH)?).ok()?;
-    let mut put = |at: usize, field: &[u8]| Some(batch.get_mut(at..at + field.len())?.copy_from_slice(field));
+    let mut put = |at: usize, field: &[u8]| {
+        batch.get_mut(at..at + field.len())?.copy_from_slice(field);
+        Some(())
+    };
     put(at::BASE_OFFSET, &[0; 8])?;
     put(at::BATCH_LENGTH, &batch_length.to_be_bytes())?;
     put(at::MAGIC, &[2])?;

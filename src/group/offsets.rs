@@ -271,8 +271,8 @@ mod tests {
         assert_eq!(topics(2_000, ExpireFrom::Commit, ""), (vec!["a".into(), "c".into()], false));
         assert_eq!(topics(2_000, ExpireFrom::Commit, "a"), (vec!["c".into()], false));
         assert_eq!(topics(2_000, ExpireFrom::Moment(1_001), ""), (vec!["c".into()], false));
-        assert_eq!(topics(6_000, ExpireFrom::Moment(1_001), "").1, true);
-        assert_eq!(Offsets::default().expired(0, 1, ExpireFrom::Commit, |_| false).all, true);
+        assert!(topics(6_000, ExpireFrom::Moment(1_001), "").1);
+        assert!(Offsets::default().expired(0, 1, ExpireFrom::Commit, |_| false).all);
     }
 
     #[test]

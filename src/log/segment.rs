@@ -66,7 +66,7 @@ impl Segment {
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(ENCODED_LEN);
         out.put_u8(LAYOUT);
-        out.put_u8(u8::from(self.closed) * CLOSED | u8::from(self.has_producers) * HAS_PRODUCERS);
+        out.put_u8((u8::from(self.closed) * CLOSED) | (u8::from(self.has_producers) * HAS_PRODUCERS));
         out.put_u32(self.epoch);
         out.put_i64(self.end_offset);
         out.put_u64(self.bytes);

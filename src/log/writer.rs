@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -245,10 +245,7 @@ impl Work {
             if commit.bytes >= COMMIT_BYTES_MAX || commit.appends.len() + commit.others.len() >= COMMIT_ITEMS_MAX {
                 break;
             }
-            next = match self.items.try_recv() {
-                Ok(item) => Some(item),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = self.items.try_recv().ok();
         }
         (commit, None)
     }

@@ -224,11 +224,15 @@ impl Groups {
         match effect {
             // A client that went away has dropped its end, and misses nothing by not hearing this.
             Effect::AnswerJoin(waiter, answer) => {
-                entry.joins.remove(&waiter).map(|client| client.send(answer));
+                if let Some(client) = entry.joins.remove(&waiter) {
+                    let _ = client.send(answer);
+                }
                 None
             }
             Effect::AnswerSync(waiter, answer) => {
-                entry.syncs.remove(&waiter).map(|client| client.send(answer));
+                if let Some(client) = entry.syncs.remove(&waiter) {
+                    let _ = client.send(answer);
+                }
                 None
             }
             Effect::Persist(group, persisting) => {

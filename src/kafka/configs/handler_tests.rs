@@ -55,9 +55,12 @@ async fn change(fixture: &Fixture, kind: i8, name: &str, changes: &[(&str, i8, &
     answers.into_iter().next().unwrap()
 }
 
+/// A resource's type, its name, and its changes: name, operation, value.
+type Changes<'a> = (i8, &'a str, &'a [(&'a str, i8, &'a str)]);
+
 async fn change_all(
     fixture: &Fixture,
-    resources: &[(i8, &str, &[(&str, i8, &str)])],
+    resources: &[Changes<'_>],
     validate_only: bool,
 ) -> Vec<(i16, String)> {
     let config = |(name, operation, value): &(&str, i8, &str)| {

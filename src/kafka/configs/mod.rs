@@ -1,8 +1,8 @@
 //! Settings as clients see and change them.
 //!
-//! - [`describe`]: DescribeConfigs (32)
-//! - [`alter`]: AlterConfigs (33) and IncrementalAlterConfigs (44)
-//! - [`list`]: ListConfigResources (74)
+//! - [`describe`] has DescribeConfigs (32)
+//! - [`alter`] has AlterConfigs (33) and IncrementalAlterConfigs (44)
+//! - [`list`] has ListConfigResources (74)
 //!
 //! What has settings:
 //!

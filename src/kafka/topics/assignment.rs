@@ -30,7 +30,7 @@ fn fault(brokers: &[BrokerId], replicas: Option<usize>, node: BrokerId, lenient:
     if let Some(unknown) = sorted.iter().find(|id| **id < 0 || (!lenient && **id != node.0)) {
         return Some(format!("{WHAT} broker {unknown}, but no such broker is registered."));
     }
-    if let Some([twice, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+    if let Some([twice, ..]) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return Some(format!("{WHAT} the broker {twice} more than once."));
     }
     match replicas {

@@ -1,10 +1,10 @@
 //! Topics: what they are and how they come and go.
 //!
-//! - [`metadata`]: Metadata (3): brokers and topics, with auto-creation
-//! - [`create`]: CreateTopics (19)
-//! - [`delete`]: DeleteTopics (20)
-//! - [`grow`]: CreatePartitions (37)
-//! - [`describe`]: DescribeTopicPartitions (75)
+//! - [`metadata`] has Metadata (3): brokers and topics, with auto-creation
+//! - [`create`] has CreateTopics (19)
+//! - [`delete`] has DeleteTopics (20)
+//! - [`grow`] has CreatePartitions (37)
+//! - [`describe`] has DescribeTopicPartitions (75)
 //!
 //! This broker is its cluster's only one: every partition is led by it and has it as its one replica.
 

@@ -85,7 +85,7 @@ impl World {
     /// Even clients are static members.
     fn request(&self, client: usize, member_id: &str, changed: bool) -> JoinRequest {
         JoinRequest {
-            group_instance_id: (client % 2 == 0).then(|| format!("instance-{client}")),
+            group_instance_id: (client.is_multiple_of(2)).then(|| format!("instance-{client}")),
             protocols: protocols(&["range", "sticky"], if changed { &["t", "u"] } else { &["t"] }),
             member_id_required: client == 1,
             ..request(member_id)

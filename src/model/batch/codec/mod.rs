@@ -147,9 +147,9 @@ mod tests {
     pub(super) fn all() -> Vec<Compressor> {
         let mut all: Vec<_> =
             [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd].map(Compressor::of).into();
-        all.extend([1, 5, 9].map(|level| Compressor::Gzip(level)));
-        all.extend([1, 2, 12, 17].map(|level| Compressor::Lz4(level)));
-        all.extend([-131_072, -5, 1, 19].map(|level| Compressor::Zstd(level)));
+        all.extend([1, 5, 9].map(Compressor::Gzip));
+        all.extend([1, 2, 12, 17].map(Compressor::Lz4));
+        all.extend([-131_072, -5, 1, 19].map(Compressor::Zstd));
         all
     }
 
