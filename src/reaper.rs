@@ -26,7 +26,9 @@ pub async fn sweep(broker: &Arc<Broker>, producer_expiration_ms: i64) {
         let settings = stream.settings();
         for partition in stream.partitions() {
             partition.producers(|producers| producers.expire(now_ms.saturating_sub(producer_expiration_ms)));
-            let Some(until) = expired_until(&partition.segments(), &settings, now_ms) else { continue };
+            let bytes = partition.extent().bytes;
+            let until = partition.with_segments(|segments| expired_until(segments, bytes, &settings, now_ms));
+            let Some(until) = until else { continue };
             if let Err(error) = broker.trim(&partition, until).await {
                 tracing::warn!(%error, stream = &*stream.name, "expired records could not be dropped");
                 return;
@@ -38,9 +40,13 @@ pub async fn sweep(broker: &Arc<Broker>, producer_expiration_ms: i64) {
     }
 }
 
-/// Up to which offset (exclusive) `segments` have expired, if any has.
-fn expired_until(segments: &[Segment], settings: &StreamSettings, now_ms: i64) -> Option<Offset> {
-    let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+/// Up to which offset (exclusive) `segments`, which hold `bytes`, have expired, if any has.
+fn expired_until<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    mut bytes: u64,
+    settings: &StreamSettings,
+    now_ms: i64,
+) -> Option<Offset> {
     if settings.cleanup_policy == CleanupPolicy::Keep {
         return None;
     }
@@ -85,7 +91,7 @@ mod tests {
 
     #[test]
     fn segments_expire_by_the_time_of_their_last_append() {
-        let until = |retention_ms, now_ms| expired_until(&segments(), &settings(retention_ms, -1), now_ms);
+        let until = |retention_ms, now_ms| expired_until(segments().iter(), 300, &settings(retention_ms, -1), now_ms);
         assert_eq!(until(HOUR, HOUR), None);
         assert_eq!(until(HOUR, HOUR + 1), Some(10));
         assert_eq!(until(HOUR, 3 * HOUR + 1), Some(30));
@@ -94,7 +100,7 @@ mod tests {
 
     #[test]
     fn segments_expire_by_size_while_enough_is_left() {
-        let until = |retention_bytes| expired_until(&segments(), &settings(-1, retention_bytes), 0);
+        let until = |retention_bytes| expired_until(segments().iter(), 300, &settings(-1, retention_bytes), 0);
         assert_eq!(until(-1), None);
         assert_eq!(until(201), None);
         assert_eq!(until(200), Some(10));

@@ -20,13 +20,6 @@ const MOVE_BYTES_MAX: usize = 4 << 20;
 const WASTE_FACTOR: u64 = 2;
 const WASTE_EPOCHS: u64 = 3;
 
-/// What is alive in one epoch.
-#[derive(Default)]
-struct Alive {
-    bytes: u64,
-    segments: Vec<(Arc<Partition>, Segment)>,
-}
-
 impl Broker {
     /// Drops what is dead, and moves a little of what is in its way. Called after retention moved log starts.
     pub async fn reclaim(&self) -> Result<(), StoreError> {
@@ -44,39 +37,43 @@ impl Broker {
             Ok::<u64, StoreError>(store.figures().file_bytes)
         })
         .await??;
-        let alive_bytes: u64 = alive.values().map(|alive| alive.bytes).sum();
+        let alive_bytes: u64 = alive.values().sum();
         let epoch_bytes = self.store.epoch_bytes_max() as u64;
         if held_bytes <= WASTE_FACTOR * alive_bytes + WASTE_EPOCHS * epoch_bytes {
             return Ok(());
         }
-        let emptiest = alive.range(..current).min_by_key(|(_, alive)| alive.bytes);
-        match emptiest {
-            Some((_, alive)) if alive.bytes < epoch_bytes / WASTE_FACTOR => self.move_on(&alive.segments).await,
+        match alive.range(..current).min_by_key(|(_, bytes)| **bytes) {
+            Some((epoch, bytes)) if *bytes < epoch_bytes / WASTE_FACTOR => self.move_on(*epoch).await,
             _ => Ok(()),
         }
     }
 
-    fn alive(&self) -> BTreeMap<u32, Alive> {
-        let mut epochs: BTreeMap<u32, Alive> = BTreeMap::new();
+    /// Bytes alive in each epoch that has any.
+    fn alive(&self) -> BTreeMap<u32, u64> {
+        let mut epochs = BTreeMap::new();
         for partition in self.streams().iter().flat_map(|stream| stream.partitions()) {
-            for segment in partition.segments() {
-                let alive = epochs.entry(segment.epoch).or_default();
-                alive.bytes += segment.bytes;
-                alive.segments.push((partition.clone(), segment));
-            }
+            partition.with_segments(|segments| {
+                segments.for_each(|segment| *epochs.entry(segment.epoch).or_default() += segment.bytes);
+            });
         }
         epochs
     }
 
     /// Bytes in the current epoch that nobody can read any more.
-    fn dead_in(&self, current: u32, alive: &BTreeMap<u32, Alive>) -> u64 {
-        let alive = alive.get(&current).map_or(0, |alive| alive.bytes);
+    fn dead_in(&self, current: u32, alive: &BTreeMap<u32, u64>) -> u64 {
+        let alive = alive.get(&current).copied().unwrap_or(0);
         self.writer.epoch_bytes().saturating_sub(alive)
     }
 
-    /// Copies segments into the current epoch, piece by piece.
-    async fn move_on(&self, segments: &[(Arc<Partition>, Segment)]) -> Result<(), StoreError> {
-        for (partition, segment) in segments {
+    /// Copies what is alive in `epoch` into the current one, piece by piece.
+    async fn move_on(&self, epoch: u32) -> Result<(), StoreError> {
+        let of_epoch = |partition: Arc<Partition>| {
+            let segments: Vec<Segment> = partition
+                .with_segments(|segments| segments.filter(|segment| segment.epoch == epoch).cloned().collect());
+            segments.into_iter().map(move |segment| (partition.clone(), segment))
+        };
+        let partitions = self.streams().into_iter().flat_map(|stream| stream.partitions());
+        for (partition, segment) in partitions.flat_map(of_epoch).collect::<Vec<_>>() {
             let mut next = segment.first_offset;
             while next < segment.end_offset {
                 let (store, id, whole, from) = (self.store.clone(), partition.id, segment.clone(), next);

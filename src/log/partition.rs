@@ -150,7 +150,12 @@ impl Partition {
 
     /// The segments that hold records at or after the log start.
     pub fn segments(&self) -> Vec<Segment> {
-        self.index.read().live().cloned().collect()
+        self.with_segments(|segments| segments.cloned().collect())
+    }
+
+    /// Runs `look` on the same, under the index lock: for looks at all partitions, which copy nothing.
+    pub fn with_segments<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &Segment>) -> T) -> T {
+        look(&mut self.index.read().live())
     }
 
     /// Runs `look` on the partition's producers.

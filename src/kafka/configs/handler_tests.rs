@@ -58,11 +58,7 @@ async fn change(fixture: &Fixture, kind: i8, name: &str, changes: &[(&str, i8, &
 /// A resource's type, its name, and its changes: name, operation, value.
 type Changes<'a> = (i8, &'a str, &'a [(&'a str, i8, &'a str)]);
 
-async fn change_all(
-    fixture: &Fixture,
-    resources: &[Changes<'_>],
-    validate_only: bool,
-) -> Vec<(i16, String)> {
+async fn change_all(fixture: &Fixture, resources: &[Changes<'_>], validate_only: bool) -> Vec<(i16, String)> {
     let config = |(name, operation, value): &(&str, i8, &str)| {
         Incremental::default()
             .with_name(text(name))
