@@ -1,8 +1,9 @@
-//! What a cluster of one broker says of itself: DescribeCluster (60), DescribeLogDirs (35), ElectLeaders (43),
-//! AlterPartitionReassignments (45), ListPartitionReassignments (46) and DescribeQuorum (55), all their versions.
+//! What a cluster of one broker says of itself: AlterReplicaLogDirs (34), DescribeLogDirs (35), DescribeCluster (60),
+//! ElectLeaders (43), AlterPartitionReassignments (45), ListPartitionReassignments (46) and DescribeQuorum (55), all
+//! their versions.
 //!
-//! This broker leads every partition, keeps its only replica and is its own controller. So leaders need no election,
-//! and moving a partition to where it is succeeds at once.
+//! This broker leads every partition, keeps its only replica in its only folder and is its own controller. So leaders
+//! need no election, and moving a partition to where it is succeeds at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,10 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_partition_reassignments_request::ReassignablePartition;
 use kafka_protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+use kafka_protocol::messages::alter_replica_log_dirs_response::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
 };
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
@@ -85,9 +90,7 @@ fn endpoint_fault(endpoint: i8) -> Option<Refusal> {
 /// The one log directory: the data folder. A partition's size is that of its live records.
 pub async fn describe_log_dirs(cx: Context, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let broker = &cx.door.broker;
-    let folder = &cx.door.config.data_dir;
-    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
-    let result = DescribeLogDirsResult::default().with_log_dir(StrBytes::from_string(folder.display().to_string()));
+    let result = DescribeLogDirsResult::default().with_log_dir(StrBytes::from_string(log_dir(&cx)));
     if let Some(failure) = broker.failure() {
         let offline = result.with_error_code(error::of_store(failure).code());
         return DescribeLogDirsResponse::default().with_results(vec![offline]);
@@ -113,6 +116,44 @@ pub async fn describe_log_dirs(cx: Context, request: DescribeLogDirsRequest) -> 
         result.usable_bytes = i64::try_from(volume.usable_bytes).unwrap_or(i64::MAX);
     }
     DescribeLogDirsResponse::default().with_results(vec![result])
+}
+
+/// The data folder as clients are told of it: its absolute path.
+fn log_dir(cx: &Context) -> String {
+    let folder = &cx.door.config.data_dir;
+    std::path::absolute(folder).unwrap_or_else(|_| folder.clone()).display().to_string()
+}
+
+/// Moving a replica to the folder that it is in is nothing to do; there is no other folder.
+pub async fn alter_replica_log_dirs(cx: Context, request: AlterReplicaLogDirsRequest) -> AlterReplicaLogDirsResponse {
+    let folder = log_dir(&cx);
+    let of_dir = |dir: AlterReplicaLogDir| {
+        let known = *dir.path == *folder;
+        dir.topics.into_iter().map(move |topic| (known, topic))
+    };
+    let result = |(known, topic): (bool, AlterReplicaLogDirTopic)| {
+        let partitions = cx.door.broker.stream(&topic.name).map(|stream| stream.partition_count());
+        let moved = |index: &i32| {
+            let code = move_fault(&cx, known, partitions, *index).map_or(0, |error| error.code());
+            AlterReplicaLogDirPartitionResult::default().with_partition_index(*index).with_error_code(code)
+        };
+        let moved = topic.partitions.iter().map(moved).collect();
+        AlterReplicaLogDirTopicResult::default().with_topic_name(topic.name).with_partitions(moved)
+    };
+    let results = request.dirs.into_iter().flat_map(of_dir).map(result).collect();
+    AlterReplicaLogDirsResponse::default().with_results(results)
+}
+
+/// Kafka looks at the folder before the partition.
+fn move_fault(cx: &Context, known_folder: bool, partitions: Option<u32>, index: i32) -> Option<ResponseError> {
+    if !known_folder {
+        return Some(ResponseError::LogDirNotFound);
+    }
+    if let Some(failure) = cx.door.broker.failure() {
+        return Some(error::of_store(failure));
+    }
+    let there = partitions.is_some_and(|count| has(count, index));
+    (!there).then_some(ResponseError::UnknownTopicOrPartition)
 }
 
 fn partitions_by_topic(topics: &[DescribableLogDirTopic]) -> BTreeMap<&str, BTreeSet<i32>> {
@@ -339,6 +380,35 @@ mod tests {
             let filtered = dir(Some(vec![missing, some])).await;
             let [topic] = &filtered.topics[..] else { panic!("{} topics", filtered.topics.len()) };
             assert_eq!((topic.partitions.len(), topic.partitions[0].partition_index), (1, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replica_moves_to_the_folder_it_is_in_and_to_no_other() {
+        let fixture = Fixture::new();
+        fixture.topic("here", 1).await;
+        for version in versions::<AlterReplicaLogDirsRequest>() {
+            let described = describe_log_dirs(fixture.cx(1), DescribeLogDirsRequest::default()).await;
+            let folder = described.results[0].log_dir.clone();
+            let topic = |name: &str, partitions| {
+                AlterReplicaLogDirTopic::default().with_name(names::topic(name)).with_partitions(partitions)
+            };
+            let own = AlterReplicaLogDir::default()
+                .with_path(folder)
+                .with_topics(vec![topic("here", vec![0, 1, -1]), topic("gone", vec![0])]);
+            let other = AlterReplicaLogDir::default()
+                .with_path(StrBytes::from_static_str("/elsewhere"))
+                .with_topics(vec![topic("here", vec![0])]);
+            let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![own, other]);
+            let response = encodes(alter_replica_log_dirs(fixture.cx(version), request).await, version);
+            let codes = response.results.iter().map(|topic| {
+                let codes = topic.partitions.iter().map(|partition| partition.error_code).collect::<Vec<_>>();
+                (topic.topic_name.as_str(), codes)
+            });
+            let unknown = ResponseError::UnknownTopicOrPartition.code();
+            let elsewhere = ResponseError::LogDirNotFound.code();
+            let expected = [("here", vec![0, unknown, unknown]), ("gone", vec![unknown]), ("here", vec![elsewhere])];
+            assert_eq!(codes.collect::<Vec<_>>(), expected);
         }
     }
 

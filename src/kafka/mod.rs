@@ -306,6 +306,14 @@ pub const TABLE: &[Row] = &[
     row!(DescribeCluster, DescribeClusterRequest, cluster::describe_cluster, |r: &DescribeClusterResponse, c| {
         c.add(r.error_code)
     }),
+    row!(
+        AlterReplicaLogDirs,
+        AlterReplicaLogDirsRequest,
+        cluster::alter_replica_log_dirs,
+        |r: &AlterReplicaLogDirsResponse, c| {
+            r.results.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+        }
+    ),
     row!(DescribeLogDirs, DescribeLogDirsRequest, cluster::describe_log_dirs, |r: &DescribeLogDirsResponse, c| {
         r.results.iter().for_each(|dir| c.add(dir.error_code));
     }),
