@@ -2,7 +2,7 @@
 //!
 //! One task does both. Produce requests go on being answered while further ones are read, up to [`PIPELINE_MAX`]; any
 //! other request stops reading until it is answered, as Kafka does. So a client that does not read its answers is no
-//! longer read from, and holds one answer's memory at most.
+//! longer read from, holds one answer's memory at most, and is closed as an idle one is.
 //!
 //! A frame's claimed length is checked before anything is reserved, and memory for it grows as its bytes arrive. Every
 //! request under way has its share of one budget for all connections, until it is answered.
@@ -20,7 +20,6 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::clock::Clock;
 use crate::kafka::{Answer, Client, Context, Door, Running, api_versions, error, row};
 
 /// Produce requests of one connection that are under way at once.
@@ -58,7 +57,7 @@ impl RequestBudget {
 pub enum Ending {
     #[error("closed by the client")]
     Closed,
-    #[error("no request for too long")]
+    #[error("nothing came or went for too long")]
     Idle,
     #[error("the server stops")]
     Stopping,
@@ -87,10 +86,9 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
         received: BytesMut::new(),
         permits: Vec::new(),
         budget,
-        clock: door.broker.clock().clone(),
         request_bytes_max: door.config.request_bytes_max,
-        idle_max_ms: door.config.connections_idle_max,
     };
+    let (clock, idle_max_ms) = (door.broker.clock().clone(), door.config.connections_idle_max);
     let requests = Requests { door, client: Arc::new(client) };
     let mut outgoing = Outgoing { socket: writer };
     let mut running: FuturesOrdered<Running> = FuturesOrdered::new();
@@ -101,7 +99,11 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
             biased;
             Some(answer) = running.next(), if !running.is_empty() => {
                 blocked &= !running.is_empty();
-                outgoing.send(answer).await
+                tokio::select! {
+                    biased;
+                    sent = outgoing.send(answer) => sent,
+                    () = clock.sleep_ms(idle_max_ms) => Err(Ending::Idle),
+                }
             }
             frame = incoming.frame(), if !blocked && running.len() < PIPELINE_MAX => {
                 frame.and_then(|frame| requests.start(frame)).map(|started| {
@@ -110,6 +112,8 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
                 })
             }
             () = stopped(&mut stopping) => Err(Ending::Stopping),
+            // As with Kafka, also while an answer is awaited: it may be for someone who has gone.
+            () = clock.sleep_ms(idle_max_ms) => Err(Ending::Idle),
         };
         match turn {
             Ok(()) => {}
@@ -150,23 +154,12 @@ struct Incoming {
     received: BytesMut,
     permits: Vec<OwnedSemaphorePermit>,
     budget: RequestBudget,
-    clock: Clock,
     request_bytes_max: usize,
-    idle_max_ms: i64,
 }
 
 impl Incoming {
     /// The next frame, without its length. May be dropped while it waits: what has arrived is kept.
     async fn frame(&mut self) -> Result<Frame, Ending> {
-        let (clock, idle_max_ms) = (self.clock.clone(), self.idle_max_ms);
-        tokio::select! {
-            biased;
-            frame = self.read_frame() => frame,
-            () = clock.sleep_ms(idle_max_ms) => Err(Ending::Idle),
-        }
-    }
-
-    async fn read_frame(&mut self) -> Result<Frame, Ending> {
         while self.received.len() < 4 {
             self.read_more(4).await?;
         }

@@ -1,15 +1,7 @@
 //! Consumer groups over a socket: what a client of each version sees, and what it finds after a crash.
 
-use std::sync::Arc;
-
-use anabranch::clock::Clock;
-use anabranch::config::{Config, HostPort};
-use anabranch::server::Server;
-use anabranch::store::memory::MemoryStore;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -19,90 +11,13 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use kafka_protocol::protocol::Message;
 
-struct Broker {
-    server: Server,
-    store: Arc<MemoryStore>,
-    clock: Clock,
-}
-
-impl Broker {
-    async fn start() -> Broker {
-        Broker::on(Arc::new(MemoryStore::new()), Clock::manual(1_000_000)).await
-    }
-
-    async fn on(store: Arc<MemoryStore>, clock: Clock) -> Broker {
-        let mut config = Config::default();
-        config.kafka_addr[0].bind.port = 0;
-        config.http_addr = HostPort { host: "127.0.0.1".into(), port: 0 };
-        let server = Server::start_on(config, clock.clone(), store.clone()).await.unwrap();
-        Broker { server, store, clock }
-    }
-
-    /// As after `kill -9`.
-    async fn crash(self) -> Broker {
-        let store = Arc::new(self.store.survivor(false));
-        Broker::on(store, self.clock.clone()).await
-    }
-
-    async fn connect(&self) -> Client {
-        let socket = TcpStream::connect(self.server.kafka_addrs()[0]).await.unwrap();
-        Client { socket, correlation_id: 0 }
-    }
-
-    async fn create_topic(&self, name: &str, partitions: i32) {
-        let topic =
-            CreatableTopic::default().with_name(topic(name)).with_num_partitions(partitions).with_replication_factor(1);
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1_000);
-        let response = self.connect().await.call(request, 7).await;
-        assert_eq!(response.topics[0].error_code, 0);
-    }
-}
-
-struct Client {
-    socket: TcpStream,
-    correlation_id: i32,
-}
+use crate::harness::{Broker, Client, text, topic};
 
 impl Client {
-    async fn call<R: Request>(&mut self, request: R, version: i16) -> R::Response {
-        self.send(request, version).await;
-        self.receive::<R>(version).await
-    }
-
-    async fn send<R: Request>(&mut self, request: R, version: i16) {
-        self.correlation_id += 1;
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(text("client")));
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        header.encode(&mut frame, R::header_version(version)).unwrap();
-        request.encode(&mut frame, version).unwrap();
-        let length = frame.len() as i32 - 4;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.socket.write_all(&frame).await.unwrap();
-    }
-
-    async fn receive<R: Request>(&mut self, version: i16) -> R::Response {
-        let length = self.socket.read_i32().await.unwrap();
-        let mut frame = vec![0; length as usize];
-        self.socket.read_exact(&mut frame).await.unwrap();
-        let mut frame = Bytes::from(frame);
-        let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
-        assert_eq!(header.correlation_id, self.correlation_id);
-        let response = R::Response::decode(&mut frame, version).unwrap();
-        assert_eq!(frame.remaining(), 0, "bytes left over in the answer to {} version {version}", R::KEY);
-        response
-    }
-
     /// Joins as a new member would, with the second request where the version asks for it.
-    async fn join(&mut self, version: i16) -> JoinGroupResponse {
+    pub async fn join(&mut self, version: i16) -> JoinGroupResponse {
         let response = self.call(join(""), version).await;
         if response.error_code != ResponseError::MemberIdRequired.code() {
             return response;
@@ -111,7 +26,7 @@ impl Client {
         self.call(join(&response.member_id), version).await
     }
 
-    async fn sync_as_leader(&mut self, joined: &JoinGroupResponse, version: i16) -> SyncGroupResponse {
+    pub async fn sync_as_leader(&mut self, joined: &JoinGroupResponse, version: i16) -> SyncGroupResponse {
         let assigned = joined.members.iter().map(|member| {
             SyncGroupRequestAssignment::default()
                 .with_member_id(member.member_id.clone())
@@ -121,7 +36,7 @@ impl Client {
         self.call(request, version).await
     }
 
-    async fn heartbeat(&mut self, joined: &JoinGroupResponse, version: i16) -> i16 {
+    pub async fn heartbeat(&mut self, joined: &JoinGroupResponse, version: i16) -> i16 {
         let request = HeartbeatRequest::default()
             .with_group_id(group("g"))
             .with_generation_id(joined.generation_id)
@@ -141,16 +56,8 @@ impl Client {
     }
 }
 
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
 fn group(id: &str) -> GroupId {
     GroupId(text(id))
-}
-
-fn topic(name: &str) -> TopicName {
-    TopicName(text(name))
 }
 
 fn join(member_id: &str) -> JoinGroupRequest {
@@ -398,9 +305,7 @@ async fn offsets_are_deleted_one_by_one_and_with_their_topic() {
     let response = client.call(delete("u", 5), 0).await;
     assert_eq!(response.topics[0].partitions[0].error_code, ResponseError::UnknownTopicOrPartition.code());
 
-    let doomed = DeleteTopicState::default().with_name(Some(topic("u")));
-    let deleted = client.call(DeleteTopicsRequest::default().with_topics(vec![doomed]).with_timeout_ms(1_000), 6).await;
-    assert_eq!(deleted.responses[0].error_code, 0);
+    client.delete_topic("u").await;
     broker.create_topic("u", 1).await;
     assert_eq!(client.committed("g", "u").await, -1, "a new topic begins anew");
 }

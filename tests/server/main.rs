@@ -1,0 +1,14 @@
+//! Whole servers, over sockets: one binary, since each would link RocksDB anew.
+
+mod bad_input;
+mod connections;
+mod fetch;
+mod groups;
+mod harness;
+mod killed;
+mod offsets;
+mod process;
+mod produce;
+mod retention;
+mod samples;
+mod table;
