@@ -35,6 +35,8 @@ const PRODUCE_KEY: [u8; 2] = [0, 0];
 const FREE_BYTES: usize = 64 << 10;
 /// The least room for a read: several small requests come in one.
 const READ_BYTES_MIN: usize = 4 << 10;
+/// How long a client whose last answers were just sent has to read them when the server stops.
+const PARTING_MS: i64 = 1_000;
 /// A permit of the budget stands for this many bytes.
 const PERMIT_BYTES: usize = 1 << 10;
 
@@ -118,7 +120,13 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
         match turn {
             Ok(()) => {}
             Err(Ending::Stopping) => {
-                drain(running, blocked, &mut outgoing).await;
+                if running.len() > usize::from(blocked) {
+                    drain(running, blocked, &mut outgoing).await;
+                    tokio::select! {
+                        () = part(&mut incoming.socket, &mut outgoing.socket) => {}
+                        () = clock.sleep_ms(PARTING_MS) => {}
+                    }
+                }
                 return Ending::Stopping;
             }
             Err(ending) => return ending,
@@ -139,6 +147,23 @@ async fn drain(mut running: FuturesOrdered<Running>, blocked: bool, outgoing: &m
         let Some(answer) = running.next().await else { return };
         if outgoing.send(answer).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Says that nothing more comes and waits for the client to close. If the connection were closed with requests unread,
+/// the system would reset it and throw away answers that are still on their way.
+async fn part(reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) {
+    let mut unread = BytesMut::new();
+    if writer.shutdown().await.is_err() {
+        return;
+    }
+    loop {
+        unread.clear();
+        unread.reserve(READ_BYTES_MIN);
+        match reader.read_buf(&mut unread).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
         }
     }
 }
@@ -183,15 +208,21 @@ impl Incoming {
         Ok(Frame { bytes, permits: std::mem::take(&mut self.permits) })
     }
 
+    /// Bytes that may be held now.
+    fn granted(&self) -> usize {
+        (READ_STEP * self.permits.len()).max(FREE_BYTES)
+    }
+
     /// Reads on towards `wanted` bytes, a step at a time.
     async fn read_more(&mut self, wanted: usize) -> Result<(), Ending> {
-        let granted: usize = READ_STEP * self.permits.len();
-        if self.received.len() >= granted.max(FREE_BYTES) {
+        if self.received.len() >= self.granted() {
             // A frame that waits for memory waits with its connection, and gives up as an idle one does.
             self.permits.extend(self.budget.take(READ_STEP).await);
         }
+        // A claim alone reserves nothing: what may be held is what was granted.
+        let room = self.granted().saturating_sub(self.received.len());
         let missing = wanted.saturating_sub(self.received.len());
-        self.received.reserve(missing.clamp(READ_BYTES_MIN, READ_STEP));
+        self.received.reserve(missing.min(room).max(READ_BYTES_MIN));
         match self.socket.read_buf(&mut self.received).await? {
             0 => Err(Ending::Closed),
             _ => Ok(()),

@@ -168,7 +168,7 @@ async fn a_fetch_session_tells_only_what_is_new() {
 
     // An incremental fetch waits like any other, and for what was added to it too.
     broker.create_topic("u", 1).await;
-    let mut more = session(id, 5, &[(0, 0)]).with_max_wait_ms(60_000);
+    let mut more = session(id, 5, &[(0, 0)]);
     more.topics.push(more.topics[0].clone().with_topic(topic("u")));
     assert_eq!(told(&consumer.call(more, FETCH).await), [0], "a partition that is new to the session is told");
     waits(&mut consumer, session(id, 6, &[]).with_max_wait_ms(60_000), FETCH).await;

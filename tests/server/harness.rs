@@ -184,13 +184,15 @@ impl Client {
 
     /// Whether an answer or the end of the connection has come. Takes nothing of it.
     pub async fn has_news(&self) -> bool {
-        let peek = self.socket.peek(&mut [0]);
+        let mut byte = [0];
+        let peek = self.socket.peek(&mut byte);
         tokio::time::timeout(Duration::from_millis(1), peek).await.is_ok()
     }
 
     pub async fn create_topic(&mut self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Uuid {
-        let setting =
-            |(key, value): &(&str, &str)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)));
+        let setting = |(key, value): &(&str, &str)| {
+            CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
+        };
         let new = CreatableTopic::default()
             .with_name(topic(name))
             .with_num_partitions(partitions)
@@ -239,7 +241,9 @@ impl Client {
             let records = records(&data);
             let Some(last) = records.last() else { return read };
             let from = std::mem::replace(&mut offset, last.offset + 1);
-            read.extend(records.iter().filter(|record| record.offset >= from).map(|record| (record.offset, value(record))));
+            read.extend(
+                records.iter().filter(|record| record.offset >= from).map(|record| (record.offset, value(record))),
+            );
         }
     }
 
@@ -362,7 +366,10 @@ pub fn batches(data: &PartitionData) -> Vec<Bytes> {
 }
 
 pub fn records(data: &PartitionData) -> Vec<Record> {
-    batches(data).iter().flat_map(|batch| batch::records(batch).unwrap().map(Result::unwrap).collect::<Vec<_>>()).collect()
+    batches(data)
+        .iter()
+        .flat_map(|batch| batch::records(batch).unwrap().map(Result::unwrap).collect::<Vec<_>>())
+        .collect()
 }
 
 pub fn value(record: &Record) -> String {
@@ -375,6 +382,7 @@ pub async fn metrics(server: &Server) -> BTreeMap<String, f64> {
     socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
-    let series = |line: &str| line.rsplit_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
+    let series =
+        |line: &str| line.rsplit_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
     answer.lines().filter(|line| !line.starts_with('#')).filter_map(series).collect()
 }

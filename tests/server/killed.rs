@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kafka_protocol::messages::{DescribeGroupsRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest};
+use kafka_protocol::messages::{
+    DescribeGroupsRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
+};
 
 use crate::harness::{Client, PRODUCE, batch, produce, sequenced, text, topic};
 use crate::process::Process;
@@ -43,12 +45,15 @@ impl Producer {
         produce("t", 0, sequenced(self.id, 0, first as i32, &[&one, &two]), -1)
     }
 
-    /// Sends until `acknowledgements` have come, and leaves what is under way.
-    async fn run(&mut self, client: &mut Client, acknowledgements: u64) {
-        // What nobody knows the fate of is sent again, under its old sequence.
+    /// What nobody knows the fate of is sent again, under its old sequence.
+    async fn resume(&self, client: &mut Client) {
         for first in &self.unanswered {
             client.send(self.request(*first), PRODUCE).await;
         }
+    }
+
+    /// Sends until `acknowledgements` have come, and leaves what is under way.
+    async fn run(&mut self, client: &mut Client, acknowledgements: u64) {
         for _ in 0..acknowledgements {
             while self.unanswered.len() < IN_FLIGHT {
                 self.unanswered.push_back(self.next);
@@ -105,9 +110,10 @@ async fn what_was_acknowledged_is_there_in_order_and_once_after_kills_at_any_mom
         let end = client.latest("t", 0).await;
         assert!(end >= producer.acknowledged, "round {round}: {end} of {} acknowledged", producer.acknowledged);
         assert_eq!(committed(&mut client).await, committed_offset);
+        producer.resume(&mut client).await;
     }
     producer.run(&mut client, 10).await;
-    let read = client.read_from("t", 0, 0).await;
+    let read = Client::connect_to(process.kafka).await.read_from("t", 0, 0).await;
     assert!(read.len() as i64 >= producer.acknowledged && read.len() as i64 <= producer.next);
     for (number, (offset, value)) in read.iter().enumerate() {
         assert!(*offset == number as i64 && *value == filled(*offset), "{offset} at place {number}");
@@ -137,11 +143,13 @@ async fn sigterm_answers_what_is_under_way_and_everything_is_there_afterwards() 
     assert_eq!(client.call(commit(1), 8).await.topics[0].partitions[0].error_code, 0);
     let joined = client.join(9).await;
     client.sync_as_leader(&joined, 5).await;
-    for n in 0..50 {
-        client.send(produce("t", 0, batch(&[&filled(n)]), -1), PRODUCE).await;
-    }
     let stopped = tokio::task::spawn_blocking(move || process.terminate());
-    // Whatever was taken is answered before the connection ends.
+    // It stops while requests are on their way. Whatever was taken is answered before the connection ends.
+    for n in 0..20_000 {
+        if client.try_send(produce("t", 0, batch(&[&filled(n)]), -1), PRODUCE).await.is_err() {
+            break;
+        }
+    }
     let mut answered = 0;
     while let Some(answer) = client.try_receive::<ProduceRequest>(PRODUCE).await {
         assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);

@@ -3,9 +3,9 @@
 use anabranch::model::batch::{self, Codec, Header, at};
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{ApiVersionsRequest, DescribeProducersRequest, ProduceRequest};
-use kafka_protocol::messages::describe_producers_request::TopicRequest;
 
 use crate::harness::{
     Broker, Client, NOW_MS, PRODUCE, batch, batch_at, batches, produce, records, sequenced, topic, value,
@@ -208,9 +208,14 @@ async fn a_topics_compression_is_that_of_its_batches() {
     const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
     let broker = Broker::start().await;
     let mut client = broker.connect().await;
-    for (setting, kept) in
-        [("producer", None), ("uncompressed", Some(0)), ("gzip", Some(1)), ("snappy", Some(2)), ("lz4", Some(3)), ("zstd", Some(4))]
-    {
+    for (setting, kept) in [
+        ("producer", None),
+        ("uncompressed", Some(0)),
+        ("gzip", Some(1)),
+        ("snappy", Some(2)),
+        ("lz4", Some(3)),
+        ("zstd", Some(4)),
+    ] {
         client.create_topic(setting, 1, &[("compression.type", setting)]).await;
         for (id, codec) in CODECS.into_iter().enumerate() {
             let sent = batch_at(NOW_MS, &["a value", "a value", "another"], codec, None);
@@ -233,11 +238,10 @@ async fn a_batch_larger_than_its_topic_allows_is_refused() {
     broker.create_with("t", &[("max.message.bytes", "1000")]).await;
     broker.create_topic("default", 1).await;
     let mut client = broker.connect().await;
+    // The longer the value, the longer its length: found by trying.
     let of_size = |size: usize| {
-        let overhead = batch(&[&"x".repeat(500)]).len() - 500;
-        let batch = batch(&[&"x".repeat(size - overhead)]);
-        assert_eq!(batch.len(), size);
-        batch
+        let values = (size - 100..size).map(|len| batch(&[&"x".repeat(len)]));
+        values.into_iter().find(|batch| batch.len() == size).unwrap()
     };
     assert_eq!(client.produce("t", 0, of_size(1_000)).await.error_code, 0);
     let too_large = ResponseError::MessageTooLarge.code();

@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -127,7 +128,8 @@ fn groups() -> Vec<Sample> {
                 return OffsetFetchRequest::default().with_group_id(id("committed")).with_topics(Some(vec![topic]));
             }
             let topic = OffsetFetchRequestTopics::default().with_name(topic("t")).with_partition_indexes(vec![0]);
-            let group = OffsetFetchRequestGroup::default().with_group_id(id("committed")).with_topics(Some(vec![topic]));
+            let group =
+                OffsetFetchRequestGroup::default().with_group_id(id("committed")).with_topics(Some(vec![topic]));
             OffsetFetchRequest::default().with_groups(vec![group])
         }),
         sample(|version| match version {
@@ -189,7 +191,8 @@ fn topics() -> Vec<Sample> {
                 .with_allow_auto_topic_creation(true)
         }),
         sample(|version| {
-            let setting = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("1000")));
+            let setting =
+                CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("1000")));
             let new = CreatableTopic::default()
                 .with_name(topic(&format!("created-{version}")))
                 .with_num_partitions(2)
@@ -264,6 +267,11 @@ fn cluster() -> Vec<Sample> {
                 .with_client_software_version(text("1")),
         }),
         sample(|_| DescribeClusterRequest::default()),
+        sample(|_| {
+            let moved = AlterReplicaLogDirTopic::default().with_name(topic("t")).with_partitions(vec![0]);
+            let dir = AlterReplicaLogDir::default().with_path(text("/elsewhere")).with_topics(vec![moved]);
+            AlterReplicaLogDirsRequest::default().with_dirs(vec![dir])
+        }),
         sample(|_| {
             let wanted = DescribableLogDirTopic::default().with_topic(topic("t")).with_partitions(vec![0]);
             DescribeLogDirsRequest::default().with_topics(Some(vec![wanted]))
