@@ -1,13 +1,43 @@
 //! The properties of `fuzz/`, over seeds that are mutated the same way in every run. `cargo fuzz` looks deeper.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[path = "../fuzz/properties/frames.rs"]
+mod frames;
 #[path = "../fuzz/properties/record_batch.rs"]
 mod record_batch;
 
-/// Mutants of each seed.
-const MUTANTS: u64 = 3_000;
+/// The most that anything here may ask for at once: claims of a few bytes asked for 150 GB where they were believed.
+const ALLOCATION_BYTES_MAX: usize = 64 << 20;
+
+/// Remembers the largest allocation.
+struct Largest(AtomicUsize);
+
+#[global_allocator]
+static LARGEST: Largest = Largest(AtomicUsize::new(0));
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Largest {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: as promised by whoever calls this.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as promised by whoever calls this.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        self.0.fetch_max(size, Ordering::Relaxed);
+        // SAFETY: as promised by whoever calls this.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
 
 /// The longest a mutant may grow.
 const MUTANT_BYTES_MAX: usize = 8 << 10;
@@ -64,12 +94,13 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     bytes.truncate(MUTANT_BYTES_MAX);
 }
 
-fn run(target: &str, property: fn(&[u8])) {
+/// `mutants` of each seed.
+fn run(target: &str, mutants: u64, property: fn(&[u8])) {
     let seeds = seeds(target);
     for (index, (path, seed)) in seeds.iter().enumerate() {
         property(seed);
-        for mutant in 0..MUTANTS {
-            let mut random = Random(index as u64 * MUTANTS + mutant);
+        for mutant in 0..mutants {
+            let mut random = Random(index as u64 * mutants + mutant);
             let mut bytes = seed.clone();
             for _ in 0..=random.below(4) {
                 let other = &seeds[random.below(seeds.len())].1;
@@ -77,11 +108,22 @@ fn run(target: &str, property: fn(&[u8])) {
             }
             let outcome = std::panic::catch_unwind(|| property(&bytes));
             assert!(outcome.is_ok(), "mutant {mutant} of {} breaks {target}: {bytes:02x?}", path.display());
+            let largest = LARGEST.0.load(Ordering::Relaxed);
+            assert!(
+                largest < ALLOCATION_BYTES_MAX,
+                "{largest} bytes at once, at mutant {mutant} of {}: {bytes:02x?}",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn record_batches() {
-    run("record_batch", record_batch::holds);
+    run("record_batch", 3_000, record_batch::holds);
+}
+
+#[test]
+fn frames() {
+    run("frames", 600, frames::holds);
 }

@@ -1,0 +1,8 @@
+//! libFuzzer's entry to the property of frames.
+
+#![no_main]
+
+#[path = "../properties/frames.rs"]
+mod frames;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| frames::holds(data));
