@@ -218,6 +218,7 @@ async fn serve_connection(door: Arc<Door>, budget: RequestBudget, socket: TcpStr
     let refused = match &ending {
         Ending::Closed | Ending::Stopping | Ending::Io(_) => None,
         Ending::Idle => Some("idle"),
+        Ending::Unread => Some("unread"),
         Ending::FrameLength(_) => Some("frame_length"),
         Ending::UnknownApi(_) => Some("unknown_api"),
         Ending::UnsupportedVersion { .. } => Some("unsupported_version"),

@@ -2,7 +2,7 @@
 //!
 //! One task does both. Produce requests go on being answered while further ones are read, up to [`PIPELINE_MAX`]; any
 //! other request stops reading until it is answered, as Kafka does. So a client that does not read its answers is no
-//! longer read from, holds one answer's memory at most, and is closed as an idle one is.
+//! longer read from, holds one answer's memory at most, and is closed when it takes nothing for [`UNREAD_MAX_MS`].
 //!
 //! A frame's claimed length is checked before anything is reserved, and memory for it grows as its bytes arrive. Every
 //! request under way has its share of one budget for all connections, until it is answered.
@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::clock::Clock;
 use crate::kafka::{Answer, Client, Context, Door, Running, api_versions, error, row};
 
 /// Produce requests of one connection that are under way at once.
@@ -30,6 +31,8 @@ const READ_STEP: usize = 1 << 20;
 const CONTROL_FRAME_BYTES_MAX: usize = 16 << 20;
 /// API key, version and correlation id.
 const FRAME_BYTES_MIN: usize = 8;
+/// An answer of which the client takes nothing for this long is given up with its connection: it holds memory.
+const UNREAD_MAX_MS: i64 = 30_000;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 /// What a connection may read of a frame before it asks the budget.
 const FREE_BYTES: usize = 64 << 10;
@@ -59,8 +62,10 @@ impl RequestBudget {
 pub enum Ending {
     #[error("closed by the client")]
     Closed,
-    #[error("nothing came or went for too long")]
+    #[error("no request for too long")]
     Idle,
+    #[error("answers were not read for too long")]
+    Unread,
     #[error("the server stops")]
     Stopping,
     #[error("a frame of {0} bytes")]
@@ -91,8 +96,8 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
         request_bytes_max: door.config.request_bytes_max,
     };
     let (clock, idle_max_ms) = (door.broker.clock().clone(), door.config.connections_idle_max);
+    let mut outgoing = Outgoing { socket: writer, clock: clock.clone() };
     let requests = Requests { door, client: Arc::new(client) };
-    let mut outgoing = Outgoing { socket: writer };
     let mut running: FuturesOrdered<Running> = FuturesOrdered::new();
     // The newest request under way is not Produce: nothing is read until it is answered.
     let mut blocked = false;
@@ -101,11 +106,7 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
             biased;
             Some(answer) = running.next(), if !running.is_empty() => {
                 blocked &= !running.is_empty();
-                tokio::select! {
-                    biased;
-                    sent = outgoing.send(answer) => sent,
-                    () = clock.sleep_ms(idle_max_ms) => Err(Ending::Idle),
-                }
+                outgoing.send(answer).await
             }
             frame = incoming.frame(), if !blocked && running.len() < PIPELINE_MAX => {
                 frame.and_then(|frame| requests.start(frame)).map(|started| {
@@ -232,12 +233,21 @@ impl Incoming {
 
 struct Outgoing {
     socket: OwnedWriteHalf,
+    clock: Clock,
 }
 
 impl Outgoing {
     async fn send(&mut self, answer: Answer) -> Result<(), Ending> {
         match answer.frame {
-            Some(frame) => self.socket.write_all(&frame).await?,
+            Some(mut frame) => {
+                while !frame.is_empty() {
+                    tokio::select! {
+                        biased;
+                        written = self.socket.write_buf(&mut frame) => if written? == 0 { return Err(Ending::Closed) },
+                        () = self.clock.sleep_ms(UNREAD_MAX_MS) => return Err(Ending::Unread),
+                    }
+                }
+            }
             None if answer.close && answer.error != 0 => return Err(Ending::UnansweredFailure(answer.error)),
             None if answer.close => return Err(Ending::Unanswerable),
             None => {}

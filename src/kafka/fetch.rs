@@ -14,6 +14,8 @@ use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, Partition
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 
 use crate::broker::Stream;
+use crate::kafka::budget::Grant;
+use crate::kafka::error::Codes;
 use crate::kafka::sessions::{Plan, TopicKey, Wanted};
 use crate::kafka::{Context, error};
 use crate::log::partition::Partition;
@@ -23,7 +25,8 @@ use crate::model::ids::{Offset, PartitionIndex};
 /// Versions that name topics by id.
 const IDS_FROM: i16 = 13;
 
-pub async fn fetch(cx: Context, request: FetchRequest) -> FetchResponse {
+/// The answer, and the memory that its records hold.
+pub async fn fetch(cx: Context, request: FetchRequest) -> (FetchResponse, Option<Grant>) {
     let broker = &cx.door.broker;
     let clock = broker.clock();
     let deadline = clock.tick_ms().saturating_add(request.max_wait_ms.max(0).into());
@@ -31,17 +34,39 @@ pub async fn fetch(cx: Context, request: FetchRequest) -> FetchResponse {
     let plan = cx.door.sessions.plan(&request, cx.version >= IDS_FROM, clock.tick_ms(), session_seed);
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return FetchResponse::default().with_error_code(error.code()),
+        Err(error) => return (FetchResponse::default().with_error_code(error.code()), None),
     };
     let limits = Limits::of(&request, cx.door.config.fetch_bytes_max);
     loop {
-        let round = read_all(&cx, &plan, &limits).await;
-        let enough = round.bytes >= limits.bytes_min || round.failed || plan.wanted.is_empty();
+        let grant = tokio::select! {
+            biased;
+            grant = cx.door.answers.grant(limits.bytes_max) => grant,
+            () = clock.sleep_until(deadline) => None,
+        };
+        let Some(mut grant) = grant else {
+            // Others hold all the memory for answers: this one goes as if nothing had come.
+            let round = read_all(&cx, &plan, &limits.within(0)).await;
+            return (respond(&cx, plan, round), None);
+        };
+        let round = read_all(&cx, &plan, &limits.within(grant.bytes())).await;
+        // Whole batches seldom fill a grant, so half of a small one must do for a client that wants more than it.
+        let bytes_min = limits.bytes_min.min(grant.bytes() / 2);
+        let enough = round.bytes >= bytes_min || round.failed || plan.wanted.is_empty();
         if enough || clock.tick_ms() >= deadline {
-            return respond(&cx, plan, round);
+            grant.shrink(round.bytes);
+            return (respond(&cx, plan, round), Some(grant));
         }
+        drop(grant);
         wait_for_news(&round, clock.sleep_until(deadline)).await;
     }
+}
+
+/// The first error of an answer, or 0.
+pub fn first_error(response: &FetchResponse) -> i16 {
+    let mut codes = Codes::default();
+    codes.add(response.error_code);
+    response.responses.iter().flat_map(|topic| &topic.partitions).for_each(|partition| codes.add(partition.error_code));
+    codes.first()
 }
 
 struct Limits {
@@ -51,9 +76,14 @@ struct Limits {
 }
 
 impl Limits {
+    /// The same in no more memory than there is; with none, nothing is read but offsets are looked at.
+    fn within(&self, bytes_max: usize) -> Limits {
+        Limits { bytes_max: self.bytes_max.min(bytes_max), ..*self }
+    }
+
     fn of(request: &FetchRequest, fetch_bytes_max: usize) -> Limits {
-        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(fetch_bytes_max);
-        let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max.max(1));
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(fetch_bytes_max).max(1);
+        let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
         Limits { bytes_min, bytes_max, read_committed: request.isolation_level == 1 }
     }
 }
@@ -107,7 +137,7 @@ async fn read_one(
     error::check_leader_epoch(stream.leader_epoch(index), wanted.current_leader_epoch)?;
 
     let high_watermark = partition.end_offset();
-    let first_of_answer = bytes_before == 0;
+    let first_of_answer = bytes_before == 0 && limits.bytes_max > 0;
     let partition_bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0);
     let bytes_max = partition_bytes_max.min(limits.bytes_max.saturating_sub(bytes_before));
     let batches = if bytes_max == 0 && !first_of_answer {

@@ -23,6 +23,7 @@ use crate::group::Groups;
 use crate::metrics::ApiMetrics;
 
 mod api_versions;
+mod budget;
 mod cluster;
 mod configs;
 pub mod conn;
@@ -39,6 +40,7 @@ mod sessions;
 mod tests;
 mod topics;
 
+use budget::{AnswerBudget, Grant};
 use guard::Malformed;
 
 /// One API: its key, the versions served, and what runs.
@@ -64,6 +66,8 @@ pub struct Answer {
     pub error: i16,
     /// The connection is closed after it (acks=0 that failed).
     pub close: bool,
+    /// Memory that it holds until it is sent.
+    pub grant: Option<Grant>,
 }
 
 /// What a handler knows besides its request.
@@ -98,6 +102,7 @@ pub struct Door {
     pub config: Arc<Config>,
     pub listeners: Vec<Advertised>,
     sessions: sessions::Sessions,
+    answers: AnswerBudget,
     /// Of each row of [`TABLE`].
     api_metrics: Vec<ApiMetrics>,
     /// Turns true when the server stops.
@@ -114,7 +119,8 @@ impl Door {
     ) -> Arc<Door> {
         let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
         let sessions = sessions::Sessions::new(config.fetch_sessions_max);
-        Arc::new(Door { broker, groups, config, listeners, sessions, api_metrics, stopping })
+        let answers = AnswerBudget::new(config.memory / 4);
+        Arc::new(Door { broker, groups, config, listeners, sessions, answers, api_metrics, stopping })
     }
 
     pub fn node_id(&self) -> BrokerId {
@@ -135,7 +141,7 @@ impl<R> Reply<R> {
         R: Encodable + HeaderVersion,
     {
         let frame = self.response.and_then(|response| encode_frame(&response, cx.correlation_id, cx.version));
-        Answer { close: self.close, error: self.error, frame }
+        Answer { close: self.close, error: self.error, frame, grant: None }
     }
 }
 
@@ -203,13 +209,27 @@ const PRODUCE: Row = Row {
     },
 };
 
+/// Fetch alone answers with records, and has its share of the memory for them.
+const FETCH: Row = Row {
+    key: ApiKey::Fetch,
+    versions: <FetchRequest as Message>::VERSIONS,
+    advertised_min: <FetchRequest as Message>::VERSIONS.min,
+    name: "Fetch",
+    pipelined: false,
+    run: |cx, body| {
+        let request: FetchRequest = guard::decode(body, cx.version)?;
+        Ok(Box::pin(async move {
+            let (response, grant) = fetch::fetch(cx.clone(), request).await;
+            let error = fetch::first_error(&response);
+            Answer { grant, ..Reply { response: Some(response), error, close: false }.encode(&cx) }
+        }))
+    },
+};
+
 /// What is served. Not here means not advertised.
 pub const TABLE: &[Row] = &[
     PRODUCE,
-    row!(Fetch, FetchRequest, fetch::fetch, |r: &FetchResponse, c| {
-        c.add(r.error_code);
-        r.responses.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
-    }),
+    FETCH,
     row!(ListOffsets, ListOffsetsRequest, offsets::list_offsets, |r: &ListOffsetsResponse, c| {
         r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
     }),
