@@ -20,6 +20,10 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Threads that read from the disk: each keeps some freed memory for itself, so hundreds of readers must not have
+/// hundreds of them.
+const BLOCKING_THREADS_MAX: usize = 16;
+
 fn main() -> ExitCode {
     let config = match Config::load(std::env::args_os()) {
         Ok(config) => config,
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
     let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("anabranch")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .map_err(|error| error.to_string())
         .and_then(|runtime| {
