@@ -7,11 +7,11 @@ use tokio::sync::oneshot;
 use crate::broker::{Broker, Stream, durable};
 use crate::log::partition::{self, Appended, NewBatch};
 use crate::log::producers::SequenceError;
-use crate::log::writer::{Outcome, RollRules, gone};
+use crate::log::writer::{Outcome, RollRules};
 use crate::model::batch::{self, BatchError, Rules};
 use crate::model::ids::{Offset, PartitionIndex};
 use crate::model::settings::TimestampType;
-use crate::store::StoreError;
+use crate::store::{Batch, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
@@ -42,15 +42,7 @@ pub struct Ticket {
     partition: std::sync::Arc<partition::Partition>,
     base_offset: Offset,
     log_append_ms: Option<i64>,
-    wait: Wait,
-}
-
-enum Wait {
-    Queued(oneshot::Receiver<Outcome>),
-    /// A duplicate is kept once the first one is.
-    Until {
-        end: Offset,
-    },
+    outcome: oneshot::Receiver<Outcome>,
 }
 
 impl Broker {
@@ -83,10 +75,11 @@ impl Broker {
             return Err(AppendError::NoSuchPartition);
         };
         let new = NewBatch { bytes, leader_epoch, log_append_time, roll };
-        let (base_offset, append_ms, wait) = match partition.append(&self.writer, new, now_ms)? {
-            Appended::Queued { base_offset, append_ms, done } => (base_offset, append_ms, Wait::Queued(done)),
-            Appended::Duplicate { base_offset, last_offset, append_ms } => {
-                (base_offset, append_ms, Wait::Until { end: last_offset + 1 })
+        let (base_offset, append_ms, outcome) = match partition.append(&self.writer, new, now_ms)? {
+            Appended::Queued { base_offset, append_ms, done } => (base_offset, append_ms, done),
+            // Kept once the first one is, and the writer answers in order: an empty commit behind it shares its fate.
+            Appended::Duplicate { base_offset, append_ms } => {
+                (base_offset, append_ms, self.writer.commit_meta(Batch::default()))
             }
         };
         stream.metrics.bytes_in.inc_by(bytes.len() as u64);
@@ -95,7 +88,7 @@ impl Broker {
             partition: partition.clone(),
             base_offset,
             log_append_ms: log_append_time.then_some(append_ms),
-            wait,
+            outcome,
         })
     }
 }
@@ -103,14 +96,7 @@ impl Broker {
 impl Ticket {
     /// Returns when the batch is kept, as `--durability` means it.
     pub async fn committed(self) -> Result<AppendedAt, AppendError> {
-        match self.wait {
-            Wait::Queued(done) => durable(done).await?,
-            Wait::Until { end } => {
-                let mut ends = self.partition.watch_end();
-                let partition = &self.partition;
-                ends.wait_for(|now| *now >= end || partition.is_deleted()).await.map_err(|_| gone())?;
-            }
-        }
+        durable(self.outcome).await?;
         Ok(AppendedAt {
             base_offset: self.base_offset,
             log_append_ms: self.log_append_ms,

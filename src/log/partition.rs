@@ -68,7 +68,6 @@ pub enum Appended {
     /// An idempotent producer sent it again; it stands at `base_offset` already.
     Duplicate {
         base_offset: Offset,
-        last_offset: Offset,
         append_ms: i64,
     },
 }
@@ -192,8 +191,7 @@ impl Partition {
             if let Check::Duplicate { base_offset, append_time_ms } =
                 state.producers.check(id, epoch, sequence, header.records_count)?
             {
-                let last_offset = base_offset + Offset::from(header.last_offset_delta);
-                return Ok(Appended::Duplicate { base_offset, last_offset, append_ms: append_time_ms });
+                return Ok(Appended::Duplicate { base_offset, append_ms: append_time_ms });
             }
         }
         let base_offset = state.next_offset;

@@ -1,6 +1,7 @@
 //! Records in: acknowledgements, order, idempotence, and the settings of a topic that judge or change a batch.
 
 use anabranch::model::batch::{self, Codec, Header, at};
+use anabranch::store::StoreError;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
@@ -84,6 +85,35 @@ async fn an_answer_comes_only_when_the_records_are_kept() {
     drop(held);
     assert_eq!(only(producer.receive::<ProduceRequest>(PRODUCE).await).base_offset, 0);
     assert_eq!(consumer.latest("t", 0).await, 1);
+}
+
+/// What comes again while its first copy is being written is answered as that one is, whether that goes well or not.
+#[tokio::test]
+async fn a_duplicate_shares_the_fate_of_the_first() {
+    for fails in [false, true] {
+        let broker = Broker::start().await;
+        broker.create_topic("t", 1).await;
+        let (mut first, mut second) = (broker.connect().await, broker.connect().await);
+        let id = first.new_producer_id().await;
+        let held = broker.store.hold_commits();
+        for client in [&mut first, &mut second] {
+            client.send(produce("t", 0, sequenced(id, 0, 0, &["v"]), -1), PRODUCE).await;
+            assert!(!client.has_news().await);
+        }
+        if fails {
+            broker.store.fail_next_commits(1, StoreError::NotDone("the disk is full".into()));
+        }
+        drop(held);
+        let expected = if fails { (ResponseError::KafkaStorageError.code(), -1) } else { (0, 0) };
+        for client in [&mut first, &mut second] {
+            let answer = only(client.receive::<ProduceRequest>(PRODUCE).await);
+            assert_eq!((answer.error_code, answer.base_offset), expected);
+        }
+        // After a failure nobody knows what the disk holds until the next start, which can then go on.
+        let broker = broker.crash().await;
+        let again = broker.connect().await.produced("t", 0, sequenced(id, 0, 0, &["v"])).await;
+        assert_eq!((again, broker.connect().await.latest("t", 0).await), (0, 1));
+    }
 }
 
 #[tokio::test]
