@@ -246,13 +246,15 @@ impl Partition {
         let mut batches: Vec<StoredBatch> = Vec::new();
         let mut bytes = 0;
         let mut next = offset;
-        while next < end && (bytes < bytes_max || batches.is_empty()) {
+        while next < end && has_room(bytes_max, bytes, batches.len()) {
             let Some(segment) = self.segment_from(next) else { break };
             if segment.first_offset >= end {
                 break;
             }
             next = next.max(segment.first_offset);
-            let page = scan_segment(store, self.id, &segment, next, end, bytes_max - bytes)?;
+            // A page ends with the batch that reaches its bound. Asking for half of what is left, again and again, seldom
+            // reads a large batch only to leave it out.
+            let page = scan_segment(store, self.id, &segment, next, end, bytes_max.saturating_sub(bytes) / 2)?;
             if page.is_empty() {
                 // The segment moved or was dropped between looking and reading: look again, once it shows.
                 match self.segment_from(next) {
@@ -434,6 +436,11 @@ fn close_last(segments: &mut [Segment], id: PartitionId, commit: &mut Batch) {
 pub(super) fn put_segment(commit: &mut Batch, partition: PartitionId, segment: &Segment) {
     let key = Key::Segment { partition, first_offset: segment.first_offset };
     commit.put(Family::Meta, key.encode(), segment.encode());
+}
+
+/// Whether one more batch of the usual size fits; the first always does.
+fn has_room(bytes_max: usize, bytes: usize, batches: usize) -> bool {
+    bytes.checked_div(batches).is_none_or(|usual| bytes_max.saturating_sub(bytes) > usual)
 }
 
 /// The batches of `segment` from the one that holds `offset` on, a page of them.
