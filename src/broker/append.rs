@@ -76,14 +76,16 @@ impl Broker {
         };
         let new = NewBatch { bytes, leader_epoch, log_append_time, roll };
         let (base_offset, append_ms, outcome) = match partition.append(&self.writer, new, now_ms)? {
-            Appended::Queued { base_offset, append_ms, done } => (base_offset, append_ms, done),
+            Appended::Queued { base_offset, append_ms, done } => {
+                stream.metrics.bytes_in.inc_by(bytes.len() as u64);
+                stream.metrics.records_in.inc_by(validated.records_count as u64);
+                (base_offset, append_ms, done)
+            }
             // Kept once the first one is, and the writer answers in order: an empty commit behind it shares its fate.
             Appended::Duplicate { base_offset, append_ms } => {
                 (base_offset, append_ms, self.writer.commit_meta(Batch::default()))
             }
         };
-        stream.metrics.bytes_in.inc_by(bytes.len() as u64);
-        stream.metrics.records_in.inc_by(validated.records_count as u64);
         Ok(Ticket {
             partition: partition.clone(),
             base_offset,
