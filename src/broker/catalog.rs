@@ -363,6 +363,16 @@ impl Broker {
         }
     }
 
+    /// Returns when every change that shows by now, of the catalogue or of a log's start, is durable.
+    pub(super) async fn settled(&self) -> Result<(), StoreError> {
+        let done = {
+            // A deletion shows a moment before it is queued, under this lock.
+            let _changes = self.catalog.changes.lock();
+            self.writer.commit_meta(Batch::default())
+        };
+        durable(done).await
+    }
+
     /// Moves a partition's log start to `offset`, at most its end; returns the start when it is durable.
     pub async fn trim(&self, partition: &Partition, offset: Offset) -> Result<Offset, StoreError> {
         let mut done = None;

@@ -29,6 +29,8 @@ impl Broker {
             // Nothing of the current epoch can be dropped; ending it lets the next look do so.
             self.writer.step_epoch();
         }
+        // A kill must not bring back what made epochs dead when their files are gone.
+        self.settled().await?;
         let (store, dead) = (self.store.clone(), dead_epochs(alive.keys().copied(), current));
         let held_bytes = blocking(move || {
             for (from, to) in dead {

@@ -265,6 +265,36 @@ fn a_few_long_lived_records_do_not_keep_dead_epochs() {
 }
 
 #[test]
+fn files_go_only_after_what_made_them_dead_is_durable() {
+    runtime().block_on(async {
+        let mut rig = Rig::new(0).await;
+        for _ in 0..40 {
+            rig.append(0, 5, false).await;
+        }
+        let held = rig.store.hold_commits();
+        let deletion = tokio::spawn({
+            let (broker, stream) = (rig.broker.clone(), rig.stream.clone());
+            async move { broker.delete_stream(&stream).await }
+        });
+        let reclaim = tokio::spawn({
+            let broker = rig.broker.clone();
+            async move { broker.reclaim().await }
+        });
+        // Work queued to the blocking threads behind the reclaim's gives it every chance to run ahead.
+        for _ in 0..200 {
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+        }
+        let killed = Arc::new(rig.store.survivor(false));
+        drop(held);
+        deletion.await.unwrap().unwrap();
+        reclaim.await.unwrap().unwrap();
+        rig.store = killed;
+        rig.reopen();
+        rig.check().await;
+    });
+}
+
+#[test]
 fn nothing_is_visible_or_acknowledged_before_it_is_committed() {
     runtime().block_on(async {
         let rig = Rig::new(1_000).await;
