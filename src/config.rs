@@ -18,10 +18,12 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::model::attributes::LimitsPolicy;
+
 pub use values::{Durability, HostPort, Listener, LogFormat};
 use values::{
-    bytes, bytes_or_unlimited, duration, duration_or_unlimited, host_port, listeners, log_filter, one_of, path, switch,
-    whole,
+    account_id, bytes, bytes_or_unlimited, duration, duration_or_unlimited, host_port, listeners, log_filter, one_of,
+    optional_path, path, region, switch, whole,
 };
 
 /// One row of the table.
@@ -91,7 +93,7 @@ settings! {
     "Doors" {
         /// Kafka listeners [NAME=]HOST:PORT[@ADVERTISED_HOST:PORT], comma separated; port 0 picks a free one
         kafka_addr: Vec<Listener> = "127.0.0.1:9092", <LISTENERS> listeners;
-        /// /health and /metrics
+        /// The Kinesis API, /health and /metrics
         http_addr: HostPort = "127.0.0.1:4567", <ADDRESS> host_port;
         /// This broker's id
         node_id: i32 = "1", <N> whole(0, i32::MAX);
@@ -119,6 +121,30 @@ settings! {
         fetch_sessions_max: usize = "1000", <N> whole(0, 1_000_000);
         /// An idempotent producer silent for this long is forgotten
         producer_id_expiration: i64 = "1d", <DURATION> duration(1, 3_650 * values::DAY);
+    }
+    "Kinesis" {
+        /// The AWS account that streams belong to
+        account_id: String = "000000000000", <DIGITS> account_id;
+        /// The AWS region in ARNs
+        region: String = "us-east-1", <NAME> region;
+        /// How long a stream stays CREATING, UPDATING or DELETING, and a consumer CREATING or DELETING
+        state_delay: i64 = "500ms", <DURATION> duration(0, values::DAY);
+        /// kinesis.limits of a stream made through the Kinesis API: enforce, observe or off
+        kinesis_limits: LimitsPolicy = "enforce", <POLICY> one_of;
+        /// kinesis.limits of a topic that does not set it: enforce, observe or off
+        kafka_limits: LimitsPolicy = "observe", <POLICY> one_of;
+        /// Open shards of all streams together that the Kinesis API may make
+        shards_max: usize = "20000", <N> whole(1, 10_000_000);
+        /// On-demand streams at once
+        on_demand_streams_max: usize = "50", <N> whole(0, 10_000_000);
+        /// Throttle control operations at AWS's rates
+        control_rates: bool = "true", <BOOL> switch;
+        /// File of access keys, a line each: ACCESS_KEY_ID SECRET_KEY [PRINCIPAL_ARN]; without it any signature passes
+        credentials: Option<PathBuf> = "", <FILE> optional_path;
+        /// File of master keys for encryption at rest, a line each, the current one first: KEY_ID 32_BYTES_IN_BASE64
+        master_keys: Option<PathBuf> = "", <FILE> optional_path;
+        /// Serve POST /moto-api/reset, which deletes every stream: for test suites
+        test_reset: bool = "false", <BOOL> switch;
     }
     "Consumer groups" {
         /// Time a new group waits for more members before its first rebalance

@@ -6,19 +6,23 @@
 //!
 //! | layer | module | what it owns |
 //! |---|---|---|
-//! | 0 | [`model`] | record batches, shards and their lineage, ids: pure |
-//! | 0 | [`config`], [`clock`], [`metrics`] | settings, time and randomness, Prometheus series |
-//! | 1 | [`store`] | ordered keys and values on disk (RocksDB) or in memory; every stored layout |
-//! | 2 | [`log`] | one partition's log: append, read, trim, recover, producers |
-//! | 3 | [`broker`] | streams, partitions and shards; what doors call |
-//! | 4 | [`group`] | consumer groups and their offsets |
-//! | 4 | [`reaper`] | retention: what has expired |
-//! | 4 | [`http`] | `/metrics` and `/health` |
-//! | 5 | [`kafka`] | the Kafka door |
-//! | 6 | [`server`] | builds everything, binds, shuts down |
+//! | 0 | [`model`] | record batches, shards and their lineage, attributes, ids: pure |
+//! | 1 | [`config`], [`clock`], [`metrics`] | settings, time and randomness, Prometheus series |
+//! | 2 | [`store`] | ordered keys and values on disk (RocksDB) or in memory; every stored layout |
+//! | 3 | [`log`] | one partition's log: append, read, trim, recover, producers |
+//! | 4 | [`broker`] | streams, partitions and shards; what doors call |
+//! | 5 | [`security`] | principals: who asks and what they may do |
+//! | 6 | [`group`] | consumer groups and their offsets |
+//! | 6 | [`reaper`] | retention: what has expired |
+//! | 6 | [`fanout`] | enhanced fan-out: subscriptions, takeover, expiry |
+//! | 6 | [`scaler`] | on-demand capacity: when to split |
+//! | 6 | [`http`] | what AWS-style doors share; `/metrics` and `/health` |
+//! | 7 | [`kafka`] | the Kafka door |
+//! | 7 | [`kinesis`] | the Kinesis door |
+//! | 8 | [`server`] | builds everything, binds, shuts down |
 //!
 //! Invariants:
-//! - Only [`kafka`] knows Kafka messages; [`broker`] names no protocol's shapes.
+//! - Only [`kafka`] knows Kafka messages, only [`kinesis`] AWS shapes; [`broker`] names neither.
 //! - Only [`store`] imports `rocksdb` or opens a file of the data folder.
 //! - [`model`] and the group state machine are pure: no async, no I/O, time comes in as an argument.
 //! - [`clock`] is the only source of time and randomness, so tests turn 25 hours in a millisecond.
@@ -27,12 +31,16 @@
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod fanout;
 pub mod group;
 pub mod http;
 pub mod kafka;
+pub mod kinesis;
 pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod reaper;
+pub mod scaler;
+pub mod security;
 pub mod server;
 pub mod store;

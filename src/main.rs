@@ -43,13 +43,18 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             served
         });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("anabranch: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = &served {
+        eprintln!("anabranch: {error}");
     }
+    exit(i32::from(served.is_err()))
+}
+
+/// Ends the process at once. What has to be kept is on its way to the disk by now, and a thread may still be at work in
+/// the store (opening it, or reading): the static destructors that a return from `main` runs would abort under it.
+fn exit(code: i32) -> ! {
+    let _ = std::io::stdout().flush();
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe { libc::_exit(code) }
 }
 
 /// From start to clean stop.
@@ -65,7 +70,7 @@ async fn serve(config: Config) -> Result<(), String> {
     say("Stopping; a second signal exits at once.\n");
     tokio::select! {
         stopped = server.shutdown() => stopped.map_err(|error| error.to_string()),
-        () = signals.next() => std::process::exit(130),
+        () = signals.next() => exit(130),
     }
 }
 

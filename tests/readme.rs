@@ -42,6 +42,13 @@ impl Broker {
         panic!("no banner; the broker ended with {:?}", process.wait());
     }
 
+    /// A script for the addresses of this broker. Both are replaced in one pass: a Kafka address just written, say
+    /// 127.0.0.1:45678, may begin with the one that HTTP has in the README.
+    fn localised(&self, script: &str) -> String {
+        let parts: Vec<String> = script.split(KAFKA).map(|part| part.replace(HTTP, &self.http)).collect();
+        parts.join(&self.kafka)
+    }
+
     fn stop(mut self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -93,7 +100,7 @@ fn the_tour_does_what_it_says() {
             broker.stop();
             broker = Broker::start(&data);
         }
-        let here = script.replace(KAFKA, &broker.kafka).replace(HTTP, &broker.http);
+        let here = broker.localised(script);
         let done = Command::new("timeout")
             .args([BLOCK_SECONDS, "bash", "-euo", "pipefail", "-c", &here])
             .current_dir(folder.path())
@@ -102,7 +109,8 @@ fn the_tour_does_what_it_says() {
             .unwrap();
         let said = String::from_utf8_lossy(&done.stdout);
         let errors = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{script}ended with {}:\n{said}{errors}", done.status);
+        let ended = broker.process.try_wait().unwrap();
+        assert!(done.status.success(), "{here}ended with {}:\n{said}{errors}(broker ended: {ended:?})", done.status);
         if let Some((_, expected)) = blocks.get(index + 1).filter(|(language, _)| language == "text") {
             assert_eq!(&said, expected, "{script}{errors}");
         }

@@ -114,6 +114,27 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+pub fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
+/// As AWS numbers accounts: twelve digits.
+pub fn account_id(text: &str) -> Result<String, String> {
+    match text.trim() {
+        id if id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_digit()) => Ok(id.to_owned()),
+        _ => Err(format!("{text:?} is not twelve digits")),
+    }
+}
+
+/// As AWS names regions: `us-east-1`.
+pub fn region(text: &str) -> Result<String, String> {
+    let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    match text.trim() {
+        name if (1..=64).contains(&name.len()) && name.bytes().all(fits) => Ok(name.to_owned()),
+        _ => Err(format!("{text:?} is not a region's name, like us-east-1")),
+    }
+}
+
 pub fn switch(text: &str) -> Result<bool, String> {
     match text.trim() {
         "true" => Ok(true),

@@ -1,5 +1,6 @@
 //! The field's own objects, pure: no I/O, no async, time comes in as an argument.
 
+pub mod attributes;
 pub mod batch;
 pub mod ids;
 pub mod settings;

@@ -1,0 +1,1 @@
+//! Enhanced fan-out: subscriptions of registered consumers, their takeover and expiry.

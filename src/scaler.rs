@@ -1,0 +1,1 @@
+//! On-demand capacity: when a stream gets more shards.
