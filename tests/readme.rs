@@ -89,6 +89,9 @@ fn the_tour_does_what_it_says() {
     }
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
+    // Shown when a step fails: what kcat saw of its connections.
+    let kcat_config = folder.path().join("kcat.conf");
+    std::fs::write(&kcat_config, "debug=broker,protocol,cgrp\n").unwrap();
     let mut broker = Broker::start(&data);
     let blocks = blocks(&readme(), "Five minutes");
     assert!(blocks.iter().filter(|(language, _)| language == "sh").count() >= 5);
@@ -104,6 +107,7 @@ fn the_tour_does_what_it_says() {
         let done = Command::new("timeout")
             .args([BLOCK_SECONDS, "bash", "-euo", "pipefail", "-c", &here])
             .current_dir(folder.path())
+            .env("KCAT_CONFIG", &kcat_config)
             .stdin(Stdio::null())
             .output()
             .unwrap();
