@@ -1,4 +1,5 @@
-//! Retention: what has expired, decided from one clock. One task looks every `retention_check_interval`.
+//! Retention: what has expired, decided from one clock. One task looks every `retention_check_interval`; another carries
+//! out deletions of streams when they are due.
 //!
 //! Time is the broker's: a record expires by when it was appended, never by the timestamp a client gave it. As in Kafka
 //! whole segments go, oldest first: by time when a segment's last record is older than `retention.ms`, by size while
@@ -19,10 +20,38 @@ pub async fn run(broker: Arc<Broker>, interval_ms: i64, producer_expiration_ms: 
     }
 }
 
+/// Carries out deletions when they are due, those that a stop has left behind too, until the task is dropped. `deleted`
+/// is called after each look and does what follows for those who keep something by a stream's name.
+pub async fn run_deletions<F: Future<Output = ()>>(broker: Arc<Broker>, deleted: impl Fn() -> F) {
+    let mut changed = broker.watch_deletions();
+    loop {
+        changed.mark_unchanged();
+        let next_ms = match broker.finish_deletions().await {
+            Ok(next_ms) => next_ms,
+            Err(error) => {
+                tracing::warn!(%error, "a stream could not be deleted");
+                return;
+            }
+        };
+        deleted().await;
+        let due = async {
+            match next_ms {
+                Some(next_ms) => broker.clock().sleep_ms(next_ms.saturating_sub(broker.clock().now_ms())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            // The sender lives as long as the broker.
+            _ = changed.changed() => {}
+        }
+    }
+}
+
 /// One look at every partition, then at the disk space that is free by it.
 pub async fn sweep(broker: &Arc<Broker>, producer_expiration_ms: i64) {
     let now_ms = broker.clock().now_ms();
-    for stream in broker.streams() {
+    for stream in broker.streams_in_any_state() {
         let settings = stream.settings();
         for partition in stream.partitions() {
             partition.producers(|producers| producers.expire(now_ms.saturating_sub(producer_expiration_ms)));

@@ -85,9 +85,7 @@ impl Server {
             .map_err(|error| StartError::Thread(error.to_string()))??
         };
         // A stop may have come between a topic's deletion and that of the offsets committed for it.
-        if let Err(error) = groups.forget_topics(|topic| broker.stream(topic).is_none()).await {
-            tracing::warn!(%error, "offsets of deleted topics are kept");
-        }
+        forget_deleted(&broker, &groups).await;
         let (stopping, watching) = watch::channel(false);
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
         let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());
@@ -97,6 +95,13 @@ impl Server {
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
         workers.spawn(reaper::run(broker.clone(), config.retention_check_interval, expiration_ms));
+        workers.spawn({
+            let (broker, groups) = (broker.clone(), groups.clone());
+            reaper::run_deletions(broker.clone(), move || {
+                let (broker, groups) = (broker.clone(), groups.clone());
+                async move { forget_deleted(&broker, &groups).await }
+            })
+        });
         workers.spawn(groups.run_timers());
         let http_addr = bound.http.1;
         let mut doors = vec![tokio::spawn(http::serve(bound.http.0, state, clock, watching))];
@@ -134,6 +139,13 @@ impl Server {
         }
         self.workers.shutdown().await;
         self.broker.close().await
+    }
+}
+
+/// What groups have committed for topics that are gone goes too.
+async fn forget_deleted(broker: &Broker, groups: &Arc<Groups>) {
+    if let Err(error) = groups.forget_topics(|topic| broker.stream(topic).is_none()).await {
+        tracing::warn!(%error, "offsets of deleted topics are kept");
     }
 }
 

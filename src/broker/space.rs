@@ -53,7 +53,7 @@ impl Broker {
     /// Bytes alive in each epoch that has any.
     fn alive(&self) -> BTreeMap<u32, u64> {
         let mut epochs = BTreeMap::new();
-        for partition in self.streams().iter().flat_map(|stream| stream.partitions()) {
+        for partition in self.streams_in_any_state().iter().flat_map(|stream| stream.partitions()) {
             partition.with_segments(|segments| {
                 segments.for_each(|segment| *epochs.entry(segment.epoch).or_default() += segment.bytes);
             });
@@ -74,7 +74,7 @@ impl Broker {
                 .with_segments(|segments| segments.filter(|segment| segment.epoch == epoch).cloned().collect());
             segments.into_iter().map(move |segment| (partition.clone(), segment))
         };
-        let partitions = self.streams().into_iter().flat_map(|stream| stream.partitions());
+        let partitions = self.streams_in_any_state().into_iter().flat_map(|stream| stream.partitions());
         for (partition, segment) in partitions.flat_map(of_epoch).collect::<Vec<_>>() {
             let mut next = segment.first_offset;
             while next < segment.end_offset {

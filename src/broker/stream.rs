@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::log::partition::Partition;
 use crate::metrics::StreamMetrics;
+use crate::model::attributes::{Attributes, Transition};
 use crate::model::ids::{Offset, PartitionIndex, StreamId};
 use crate::model::settings::{Overrides, StreamSettings};
 use crate::model::shard::Lineage;
@@ -25,24 +26,29 @@ pub struct Stream {
     deleted: AtomicBool,
 }
 
+/// What [`Broker::change_stream`](super::Broker::change_stream) changes as one. Read by appends from choosing a leader
+/// epoch to queueing the batch, so that none straddles a change.
 pub(super) struct State {
-    pub lineage: Lineage,
+    pub lineage: Arc<Lineage>,
+    pub attributes: Arc<Attributes>,
     /// Settings given for this stream, by their Kafka names.
     pub overrides: Overrides,
     pub settings: Arc<StreamSettings>,
     pub partitions: Vec<Arc<Partition>>,
-    /// Of each partition: its open shard's, kept beside the lineage for the append path.
+    /// Of each partition: its last generation's, kept beside the lineage for the append path.
     pub leader_epochs: Vec<i32>,
 }
 
 impl State {
     pub fn new(
         lineage: Lineage,
+        attributes: Attributes,
         overrides: Overrides,
         settings: Arc<StreamSettings>,
         partitions: Vec<Arc<Partition>>,
     ) -> State {
-        let mut state = State { lineage, overrides, settings, partitions, leader_epochs: Vec::new() };
+        let (lineage, attributes) = (Arc::new(lineage), Arc::new(attributes));
+        let mut state = State { lineage, attributes, overrides, settings, partitions, leader_epochs: Vec::new() };
         state.refresh_leader_epochs();
         state
     }
@@ -109,8 +115,18 @@ impl Stream {
         Some(state.lineage.end_offset_for_epoch(index, epoch, partition.end_offset()))
     }
 
-    pub fn lineage(&self) -> Lineage {
+    /// The shards as they are now.
+    pub fn lineage(&self) -> Arc<Lineage> {
         self.state.read().lineage.clone()
+    }
+
+    pub fn attributes(&self) -> Arc<Attributes> {
+        self.state.read().attributes.clone()
+    }
+
+    /// Whether its deletion has begun: it can be read and written until that is carried out.
+    pub fn is_deleting(&self) -> bool {
+        self.state.read().attributes.passing.is_some_and(|passing| passing.transition == Transition::Deleting)
     }
 
     pub fn is_deleted(&self) -> bool {

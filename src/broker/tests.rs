@@ -9,13 +9,15 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::catalog::NewStream;
-use super::{Broker, BrokerOptions, Stream};
+use super::{Broker, BrokerOptions, CatalogError, Stream};
 use crate::clock::Clock;
 use crate::log::partition::ReadError;
 use crate::metrics::Metrics;
+use crate::model::attributes::Attributes;
 use crate::model::batch::{self, Compressor, Options, Producer, Record};
-use crate::model::ids::{Offset, PartitionIndex};
+use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
 use crate::model::settings::BrokerValues;
+use crate::model::shard::{LineageError, SplitAt};
 use crate::store::StoreError;
 use crate::store::memory::MemoryStore;
 
@@ -47,7 +49,9 @@ fn values(batch: &[u8], value: u64, count: usize, producer: Option<Producer>) ->
 
 async fn new_stream(broker: &Broker, name: &str) -> Arc<Stream> {
     let partitions = NonZeroU32::new(PARTITIONS).unwrap();
-    let new = NewStream { name: name.into(), partitions, claimed_replicas: 1, overrides: Default::default() };
+    let attributes = Attributes::new(broker.clock().now_ms());
+    let overrides = Default::default();
+    let new = NewStream { name: name.into(), partitions, claimed_replicas: 1, overrides, attributes };
     broker.create_stream(new).await.unwrap()
 }
 
@@ -366,5 +370,68 @@ fn producer_ids_are_never_given_twice() {
         let mut distinct = given.clone();
         distinct.dedup();
         assert!(given.is_sorted() && distinct == given, "{given:?}");
+    });
+}
+
+#[test]
+fn a_deletion_that_has_begun_is_carried_out_when_due_also_after_a_kill() {
+    runtime().block_on(async {
+        let mut rig = Rig::new(0).await;
+        rig.append(0, 1, false).await;
+        let other = new_stream(&rig.broker, "other").await;
+        rig.broker.begin_deletion(&rig.stream, 1_500).await.unwrap();
+        // To begin again does not put it off.
+        rig.broker.begin_deletion(&rig.stream, 9_000).await.unwrap();
+        for _ in 0..2 {
+            assert!(
+                rig.broker.stream("kept").is_none() && rig.broker.stream_by_topic_id(rig.stream.topic_id).is_none()
+            );
+            assert_eq!(rig.broker.streams().len(), 1);
+            rig.stream = rig.broker.stream_in_any_state("kept").unwrap();
+            // Its records are there until the end.
+            rig.check().await;
+            assert_eq!(rig.broker.finish_deletions().await.unwrap(), Some(1_500));
+            rig.store = Arc::new(rig.store.survivor(false));
+            rig.broker = open(&rig.store, &rig.clock, 0);
+        }
+        rig.clock.advance(500);
+        assert_eq!(rig.broker.finish_deletions().await.unwrap(), None);
+        assert!(rig.broker.stream_in_any_state("kept").is_none());
+        assert!(new_stream(&rig.broker, "kept").await.partition(PartitionIndex(0)).unwrap().end_offset() == 0);
+        let other = rig.broker.stream(&other.name).unwrap();
+        rig.broker.begin_deletion(&other, rig.clock.now_ms()).await.unwrap();
+        assert!(other.is_deleted() && rig.broker.stream_in_any_state("other").is_none());
+    });
+}
+
+#[test]
+fn a_change_of_a_stream_is_whole_and_lasts_and_a_refused_one_leaves_no_trace() {
+    runtime().block_on(async {
+        let mut rig = Rig::new(0).await;
+        rig.append(2, 4, false).await;
+        let children = rig
+            .broker
+            .change_stream(&rig.stream, |draft| {
+                draft.attributes.tags.insert("a".into(), "b".into());
+                draft.overrides.insert("retention.ms".into(), "7".into());
+                Ok::<_, CatalogError>(draft.split(ShardOrdinal(2), SplitAt::Midpoint)?)
+            })
+            .await
+            .unwrap();
+        assert_eq!((children.stays.0, children.opens.0), (3, 4));
+        let refused = rig.broker.change_stream(&rig.stream, |draft| {
+            draft.attributes.tags.clear();
+            draft.overrides.clear();
+            draft.split(ShardOrdinal(0), SplitAt::Midpoint)?;
+            Ok::<_, CatalogError>(draft.split(ShardOrdinal(2), SplitAt::Midpoint)?)
+        });
+        assert!(matches!(refused.await, Err(CatalogError::Lineage(LineageError::ShardClosed(ShardOrdinal(2))))));
+        for _ in 0..2 {
+            assert_eq!(rig.stream.attributes().tags.len(), 1);
+            assert_eq!((rig.stream.settings().retention_ms, rig.stream.partition_count()), (7, 4));
+            assert_eq!(rig.stream.lineage().shard(ShardOrdinal(2)).unwrap().end_offset, Some(4));
+            assert_eq!(rig.stream.leader_epochs(), [0, 0, 1, 0]);
+            rig.take(&Step::Kill).await;
+        }
     });
 }

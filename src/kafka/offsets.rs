@@ -132,7 +132,7 @@ fn listed(
 async fn list_offset(
     cx: &Context,
     stream: Option<&Arc<Stream>>,
-    lineage: &OnceLock<Lineage>,
+    lineage: &OnceLock<Arc<Lineage>>,
     wanted: &ListOffsetsPartition,
 ) -> Result<Option<FoundOffset>, ResponseError> {
     let look = Wanted::of(wanted.timestamp, cx.version).ok_or(ResponseError::UnsupportedVersion)?;

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::group::{GroupSettings, Groups};
 use crate::kafka::{Advertised, Client, Context, Door, encode_frame};
 use crate::metrics::Metrics;
+use crate::model::attributes::Attributes;
 use crate::model::batch::{Compressor, Options, Producer, Record, build};
 use crate::model::ids::{Offset, PartitionIndex};
 use crate::model::settings::BrokerValues;
@@ -59,6 +60,7 @@ impl Fixture {
             partitions: NonZeroU32::new(partitions).unwrap(),
             claimed_replicas: 1,
             overrides: Default::default(),
+            attributes: Attributes::new(self.door.broker.clock().now_ms()),
         };
         self.door.broker.create_stream(new).await.unwrap()
     }

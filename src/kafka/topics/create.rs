@@ -19,6 +19,7 @@ use super::{PARTITIONS_MAX, Refusal, assignment, collisions, default_partitions,
 use crate::broker::catalog::NewStream;
 use crate::kafka::names::{self, Collisions};
 use crate::kafka::{Context, error};
+use crate::model::attributes::Attributes;
 use crate::model::settings::{BrokerSettings, Overrides, describe, topic};
 
 /// Versions that answer with what was made: partitions, replicas, settings.
@@ -61,7 +62,8 @@ impl Planner<'_> {
             return Err(Refusal::new(ResponseError::InvalidPartitions, message));
         };
         self.room = room;
-        Ok(NewStream { name: topic.name.to_string(), partitions, claimed_replicas, overrides })
+        let attributes = Attributes::new(self.cx.door.broker.clock().now_ms());
+        Ok(NewStream { name: topic.name.to_string(), partitions, claimed_replicas, overrides, attributes })
     }
 
     fn check_name(&self, name: &str) -> Result<(), Refusal> {

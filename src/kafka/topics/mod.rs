@@ -21,6 +21,7 @@ use crate::broker::{CatalogError, Stream};
 use crate::kafka::error::Refusal;
 use crate::kafka::names::{self, Collisions};
 use crate::kafka::{Context, error};
+use crate::model::attributes::Attributes;
 
 pub(super) mod assignment;
 mod create;
@@ -94,6 +95,7 @@ async fn ensure_topic(cx: &Context, name: &str, collisions: &Collisions) -> Resu
         partitions: default_partitions(cx),
         claimed_replicas: 1,
         overrides: BTreeMap::new(),
+        attributes: Attributes::new(cx.door.broker.clock().now_ms()),
     };
     match cx.door.broker.create_stream(new).await {
         Ok(stream) => {

@@ -3,9 +3,12 @@
 //! | key | value |
 //! |---|---|
 //! | [`Key::Cluster`] | `cluster_id`: UUID, made at the first start; `next_stream_id`: never reused, so that what a deleted stream left in the log is never taken for another's |
-//! | [`Key::Stream`] | `name`, `topic_id`, `claimed_replicas`, `overrides` (settings by Kafka name), `lineage` (`model::shard`) |
+//! | [`Key::Stream`] | `name`, `topic_id`, `claimed_replicas`, `overrides` (settings by Kafka name), `attributes` (`model::attributes`), `lineage` (`model::shard`) |
 //! | [`Key::BrokerSettings`] | settings of the broker that were altered while it ran, by Kafka name |
 //! | [`Key::NextProducerId`] | `u64`, big-endian: producer ids from here on were never handed out |
+//!
+//! - [`change`]: one stream is changed, its shards too
+//! - [`deletion`]: one stream goes, at once or in a while
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,7 +18,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::broker::stream::State;
@@ -26,11 +29,17 @@ use crate::log::producers::Producers;
 use crate::log::recover;
 use crate::log::writer::{Outcome, Writer};
 use crate::metrics::Metrics;
+use crate::model::attributes::Attributes;
 use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
 use crate::model::settings::{BrokerSettings, BrokerValues, DynamicSettings, Overrides, SettingError, StreamSettings};
 use crate::model::shard::{Lineage, LineageError};
-use crate::store::keys::{Key, prefix_range};
+use crate::store::keys::Key;
 use crate::store::{Batch, Family, Store, StoreError};
+
+mod change;
+mod deletion;
+
+pub use change::Draft;
 
 /// Producer ids are taken from the store this many at a time: those not handed out before a restart are lost.
 const PRODUCER_ID_BLOCK: i64 = 1_000;
@@ -56,6 +65,8 @@ pub struct NewStream {
     pub claimed_replicas: i16,
     /// Valid settings by their Kafka names.
     pub overrides: Overrides,
+    /// Its shards are as old as these are.
+    pub attributes: Attributes,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +83,8 @@ struct StreamRecord {
     topic_id: Uuid,
     claimed_replicas: i16,
     overrides: Overrides,
+    /// Absent in what was stored before streams had any.
+    attributes: Option<Attributes>,
     lineage: Lineage,
 }
 
@@ -88,6 +101,8 @@ pub(super) struct Catalog {
     by_name: DashMap<Arc<str>, Arc<Stream>>,
     by_topic_id: DashMap<Uuid, Arc<Stream>>,
     settings: RwLock<Arc<BrokerSettings>>,
+    /// Counts deletions that have begun and that were carried out.
+    deletions: watch::Sender<u64>,
     /// Held while a change is decided, applied in memory and queued.
     changes: Mutex<Changes>,
 }
@@ -147,6 +162,7 @@ impl Catalog {
             by_name: DashMap::new(),
             by_topic_id: DashMap::new(),
             settings: RwLock::new(Arc::new(BrokerSettings::new(values, records.dynamic))),
+            deletions: watch::Sender::new(0),
             changes: Mutex::new(Changes {
                 cluster,
                 next_producer_id: records.next_producer_id,
@@ -159,7 +175,9 @@ impl Catalog {
                 .map(|id| partitions.remove(&id).unwrap_or_else(|| empty_partition(id)))
                 .collect();
             let settings = catalog.effective(&record.overrides);
-            let state = State::new(record.lineage, record.overrides, settings, logs);
+            let created_ms = record.lineage.shards().first().map_or(0, |shard| shard.created_ms);
+            let attributes = record.attributes.unwrap_or_else(|| Attributes::new(created_ms));
+            let state = State::new(record.lineage, attributes, record.overrides, settings, logs);
             let name: Arc<str> = record.name.into();
             let handles = metrics.stream(&name);
             let stream = Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state);
@@ -183,16 +201,31 @@ impl Broker {
         self.catalog.cluster_id
     }
 
+    /// The stream `name`, unless its deletion has begun.
     pub fn stream(&self, name: &str) -> Option<Arc<Stream>> {
+        self.stream_in_any_state(name).filter(|stream| !stream.is_deleting())
+    }
+
+    /// The same, for those who are shown a stream until its deletion is carried out.
+    pub fn stream_in_any_state(&self, name: &str) -> Option<Arc<Stream>> {
         self.catalog.by_name.get(name).map(|entry| entry.value().clone())
     }
 
+    /// The stream with Kafka's topic id, unless its deletion has begun.
     pub fn stream_by_topic_id(&self, topic_id: Uuid) -> Option<Arc<Stream>> {
-        self.catalog.by_topic_id.get(&topic_id).map(|entry| entry.value().clone())
+        let stream = self.catalog.by_topic_id.get(&topic_id).map(|entry| entry.value().clone());
+        stream.filter(|stream| !stream.is_deleting())
+    }
+
+    /// All streams whose deletion has not begun, by name.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        let mut streams = self.streams_in_any_state();
+        streams.retain(|stream| !stream.is_deleting());
+        streams
     }
 
     /// All streams by name.
-    pub fn streams(&self) -> Vec<Arc<Stream>> {
+    pub fn streams_in_any_state(&self) -> Vec<Arc<Stream>> {
         let mut streams: Vec<_> = self.catalog.by_name.iter().map(|entry| entry.value().clone()).collect();
         streams.sort_by(|a, b| a.name.cmp(&b.name));
         streams
@@ -223,7 +256,8 @@ impl Broker {
             topic_id: self.clock.random_uuid(),
             claimed_replicas: new.claimed_replicas,
             overrides: new.overrides,
-            lineage: Lineage::uniform(new.partitions, self.clock.now_ms()),
+            lineage: Lineage::uniform(new.partitions, new.attributes.created_ms),
+            attributes: Some(new.attributes.clone()),
         };
         let mut batch = Batch::default();
         batch.put(Family::Meta, Key::Cluster.encode(), json(&changes.cluster));
@@ -234,76 +268,10 @@ impl Broker {
             .collect();
         let name: Arc<str> = record.name.into();
         let handles = self.metrics.stream(&name);
-        let state = State::new(record.lineage, record.overrides, settings, partitions);
+        let state = State::new(record.lineage, new.attributes, record.overrides, settings, partitions);
         let stream = Arc::new(Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state));
         self.catalog.insert(stream.clone());
         Ok((stream, done))
-    }
-
-    /// Deletes a stream with all it holds; returns when that is durable. The disk space follows with the reaper.
-    pub async fn delete_stream(&self, stream: &Stream) -> Result<(), CatalogError> {
-        let done = {
-            let _changes = self.catalog.changes.lock();
-            if stream.is_deleted() {
-                return Err(CatalogError::NotFound);
-            }
-            stream.mark_deleted();
-            self.catalog.by_name.remove(&stream.name);
-            self.catalog.by_topic_id.remove(&stream.topic_id);
-            self.metrics.forget_stream(&stream.name);
-            let mut batch = Batch::default();
-            batch.delete(Family::Meta, Key::Stream(stream.id).encode());
-            for kind in [b'g', b'l', b'p'] {
-                let (from, to) = prefix_range(&[&[kind][..], &stream.id.0.to_be_bytes()].concat());
-                batch.delete_range(from, to);
-            }
-            self.writer.commit_meta(batch)
-        };
-        Ok(durable(done).await?)
-    }
-
-    /// Splits shards until `target` are open.
-    pub async fn add_partitions(&self, stream: &Stream, target: u32) -> Result<(), CatalogError> {
-        let done = {
-            let _changes = self.catalog.changes.lock();
-            if stream.is_deleted() {
-                return Err(CatalogError::NotFound);
-            }
-            let mut state = stream.state.write();
-            let mut lineage = state.lineage.clone();
-            let end_of = |index: PartitionIndex| -> Offset {
-                state.partitions.get(index.0 as usize).map_or(0, |partition| partition.next_offset())
-            };
-            lineage.add_partitions(target, end_of, self.clock.now_ms())?;
-            state.lineage = lineage;
-            for index in state.partitions.len() as u32..state.lineage.partitions() {
-                let id = PartitionId { stream: stream.id, index: PartitionIndex(index) };
-                state.partitions.push(empty_partition(id));
-            }
-            state.refresh_leader_epochs();
-            self.queue_stream(stream, &state)
-        };
-        Ok(durable(done).await?)
-    }
-
-    /// Replaces a stream's own settings by what `change` makes of them.
-    pub async fn alter_stream(
-        &self,
-        stream: &Stream,
-        change: impl FnOnce(&Overrides) -> Result<Overrides, SettingError>,
-    ) -> Result<(), CatalogError> {
-        let done = {
-            let _changes = self.catalog.changes.lock();
-            if stream.is_deleted() {
-                return Err(CatalogError::NotFound);
-            }
-            let mut state = stream.state.write();
-            let overrides = change(&state.overrides)?;
-            state.settings = self.catalog.effective(&overrides);
-            state.overrides = overrides;
-            self.queue_stream(stream, &state)
-        };
-        Ok(durable(done).await?)
     }
 
     /// Replaces the settings that were altered while the broker ran by what `change` makes of them. Streams follow at
@@ -319,26 +287,13 @@ impl Broker {
             let mut batch = Batch::default();
             batch.put(Family::Meta, Key::BrokerSettings.encode(), json(altered.dynamic()));
             *self.catalog.settings.write() = altered;
-            for stream in self.streams() {
+            for stream in self.streams_in_any_state() {
                 let mut state = stream.state.write();
                 state.settings = self.catalog.effective(&state.overrides);
             }
             self.writer.commit_meta(batch)
         };
         Ok(durable(done).await?)
-    }
-
-    fn queue_stream(&self, stream: &Stream, state: &State) -> oneshot::Receiver<Outcome> {
-        let record = StreamRecord {
-            name: stream.name.to_string(),
-            topic_id: stream.topic_id,
-            claimed_replicas: stream.claimed_replicas,
-            overrides: state.overrides.clone(),
-            lineage: state.lineage.clone(),
-        };
-        let mut batch = Batch::default();
-        batch.put(Family::Meta, Key::Stream(stream.id).encode(), json(&record));
-        self.writer.commit_meta(batch)
     }
 
     /// A producer id that no producer ever had.

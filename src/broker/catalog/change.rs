@@ -1,0 +1,134 @@
+//! A stream is changed: its attributes, its settings, its shards. Doors call [`Broker::change_stream`]; what they decide
+//! from and what they change is a [`Draft`], so that nothing is applied of a change that is refused half-way.
+//!
+//! A change is applied under the stream's write lock and queued before that is released. Appends hold the read lock from
+//! choosing the shard to queueing the batch: each stands, in memory and in the store, wholly before a change or after it.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{CatalogError, StreamRecord, empty_partition, json};
+use crate::broker::stream::State;
+use crate::broker::{Broker, Stream, durable};
+use crate::log::partition::Partition;
+use crate::log::writer::Outcome;
+use crate::model::attributes::Attributes;
+use crate::model::ids::{Offset, PartitionId, PartitionIndex, ShardOrdinal};
+use crate::model::settings::{Overrides, SettingError, StreamSettings};
+use crate::model::shard::{Children, Lineage, LineageError, SplitAt};
+use crate::store::keys::Key;
+use crate::store::{Batch, Family};
+
+/// A stream as it is to be. No append comes between what is read here and what becomes of it.
+pub struct Draft<'a> {
+    pub attributes: Attributes,
+    /// Settings given for this stream, by their Kafka names; valid ones.
+    pub overrides: Overrides,
+    pub lineage: Lineage,
+    pub now_ms: i64,
+    /// In effect before the change.
+    pub settings: &'a StreamSettings,
+    partitions: &'a [Arc<Partition>],
+}
+
+impl Draft<'_> {
+    /// Where the partition's log ends: 0 for one that is yet to be made.
+    pub fn end_of(&self, index: PartitionIndex) -> Offset {
+        end_of(self.partitions, index)
+    }
+
+    /// Closes a shard and opens its two children.
+    pub fn split(&mut self, ordinal: ShardOrdinal, at: SplitAt) -> Result<Children, LineageError> {
+        let partition = self.lineage.shard(ordinal).map(|shard| shard.partition);
+        let end_offset = partition.map_or(0, |index| self.end_of(index));
+        self.lineage.split(ordinal, at, end_offset, self.now_ms)
+    }
+
+    /// Splits shards until `target` are open.
+    pub fn add_partitions(&mut self, target: u32) -> Result<Vec<Children>, LineageError> {
+        self.lineage.add_partitions(target, |index| end_of(self.partitions, index), self.now_ms)
+    }
+}
+
+fn end_of(partitions: &[Arc<Partition>], index: PartitionIndex) -> Offset {
+    partitions.get(index.0 as usize).map_or(0, |partition| partition.next_offset())
+}
+
+impl Broker {
+    /// Changes a stream as one: what `change` makes of the draft is applied if it returns Ok, and this returns when that
+    /// is durable.
+    pub async fn change_stream<T, E: From<CatalogError>>(
+        &self,
+        stream: &Stream,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (value, done) = self.queue_change(stream, change)?;
+        durable(done).await.map_err(CatalogError::Store)?;
+        Ok(value)
+    }
+
+    fn queue_change<T, E: From<CatalogError>>(
+        &self,
+        stream: &Stream,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<T, E>,
+    ) -> Result<(T, oneshot::Receiver<Outcome>), E> {
+        let _changes = self.catalog.changes.lock();
+        if stream.is_deleted() {
+            return Err(CatalogError::NotFound.into());
+        }
+        let mut state = stream.state.write();
+        let mut draft = Draft {
+            attributes: Attributes::clone(&state.attributes),
+            overrides: state.overrides.clone(),
+            lineage: Lineage::clone(&state.lineage),
+            now_ms: self.clock.now_ms(),
+            settings: &state.settings,
+            partitions: &state.partitions,
+        };
+        let value = change(&mut draft)?;
+        let Draft { attributes, overrides, lineage, .. } = draft;
+        state.attributes = Arc::new(attributes);
+        state.settings = self.catalog.effective(&overrides);
+        state.overrides = overrides;
+        for index in state.partitions.len() as u32..lineage.partitions() {
+            let id = PartitionId { stream: stream.id, index: PartitionIndex(index) };
+            state.partitions.push(empty_partition(id));
+        }
+        state.lineage = Arc::new(lineage);
+        state.refresh_leader_epochs();
+        Ok((value, self.queue_stream(stream, &state)))
+    }
+
+    fn queue_stream(&self, stream: &Stream, state: &State) -> oneshot::Receiver<Outcome> {
+        let record = StreamRecord {
+            name: stream.name.to_string(),
+            topic_id: stream.topic_id,
+            claimed_replicas: stream.claimed_replicas,
+            overrides: state.overrides.clone(),
+            attributes: Some(Attributes::clone(&state.attributes)),
+            lineage: Lineage::clone(&state.lineage),
+        };
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, Key::Stream(stream.id).encode(), json(&record));
+        self.writer.commit_meta(batch)
+    }
+
+    /// Splits shards until `target` are open.
+    pub async fn add_partitions(&self, stream: &Stream, target: u32) -> Result<(), CatalogError> {
+        self.change_stream(stream, |draft| Ok(draft.add_partitions(target).map(drop)?)).await
+    }
+
+    /// Replaces a stream's own settings by what `change` makes of them.
+    pub async fn alter_stream(
+        &self,
+        stream: &Stream,
+        change: impl FnOnce(&Overrides) -> Result<Overrides, SettingError>,
+    ) -> Result<(), CatalogError> {
+        self.change_stream(stream, |draft| {
+            draft.overrides = change(&draft.overrides)?;
+            Ok(())
+        })
+        .await
+    }
+}
