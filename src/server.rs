@@ -263,6 +263,7 @@ fn http_state(broker: &Arc<Broker>, groups: &Arc<Groups>, stopping: &watch::Rece
             let uptime_seconds = health_broker.clock().tick_ms() / 1_000;
             Health { status, version: env!("CARGO_PKG_VERSION"), uptime_seconds, reason }
         }),
+        apis: Vec::new(),
     }
 }
 

@@ -5,6 +5,10 @@
 //! that arrives within [`HEAD_TIMEOUT`], no request body, and no connection older than [`CONNECTION_AGE_MAX_MS`], so that
 //! slow or silent clients cost bounded memory for a bounded time.
 
+mod api;
+pub mod codec;
+mod failure;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +27,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+
+pub use api::{Api, Call, Event, EventStream, Format, Handler, Reply};
+pub use codec::{Blob, Timestamp};
+pub use failure::Failure;
 
 /// Connections served at once.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -45,6 +53,8 @@ pub struct HttpState {
     /// Everything in Prometheus' text format. May touch the disk: it is called on a thread that may block.
     pub metrics_text: Box<dyn Fn() -> String + Send + Sync>,
     pub health: Box<dyn Fn() -> Health + Send + Sync>,
+    /// The services on this port.
+    pub apis: Vec<Api>,
 }
 
 /// The body of `/health`.

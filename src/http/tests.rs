@@ -25,6 +25,7 @@ impl Fixture {
                 let status = status.clone();
                 move || Health { status: *status.lock(), version: "1.2.3", uptime_seconds: 5, reason: None }
             }),
+            apis: Vec::new(),
         });
         let clock = Clock::manual(0);
         let (stop, stopped) = watch::channel(false);

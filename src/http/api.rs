@@ -1,0 +1,81 @@
+//! What a door behind the HTTP port is to it: a [`Call`] in, a [`Reply`] out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Failure;
+use crate::security::Principal;
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// `application/x-amz-json-1.1`
+    Json,
+    /// `application/x-amz-cbor-1.1`
+    Cbor,
+}
+
+impl Format {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Json => "application/x-amz-json-1.1",
+            Format::Cbor => "application/x-amz-cbor-1.1",
+        }
+    }
+}
+
+/// One service: what follows its name in `X-Amz-Target: NAME.Operation` comes to its handler.
+pub struct Api {
+    /// With its version: `Kinesis_20131202`.
+    pub name: &'static str,
+    /// Whether there is such an operation; the handler is called for no other.
+    pub knows: fn(&str) -> bool,
+    pub handler: Handler,
+}
+
+/// Answers calls. It runs on the connection's task, so it may wait but not block.
+pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Reply> + Send + Sync>;
+
+/// A request whose operation exists and whose signature, if they are checked, is right.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub operation: String,
+    /// Of the body and of the answer.
+    pub format: Format,
+    pub body: Bytes,
+    pub principal: Principal,
+    pub peer: SocketAddr,
+    /// As the client is told in `x-amzn-RequestId`.
+    pub request_id: Uuid,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// The body in the call's format.
+    Whole(Result<Bytes, Failure>),
+    Events(EventStream),
+}
+
+/// One message of an event stream.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Message {
+        /// `SubscribeToShardEvent`
+        kind: &'static str,
+        /// In the call's format.
+        body: Bytes,
+    },
+    /// Ends the stream.
+    Exception(Failure),
+}
+
+/// Messages as they come. It ends when the sender is dropped; the sender sees a client that has gone as a closed
+/// channel. The channel's bound is what a slow client can hold: nothing is taken from it before the client has room.
+#[derive(Debug)]
+pub struct EventStream(pub mpsc::Receiver<Event>);
