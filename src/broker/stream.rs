@@ -54,14 +54,7 @@ impl State {
     }
 
     pub fn refresh_leader_epochs(&mut self) {
-        let mut epochs = vec![0; self.partitions.len()];
-        // Ascending by ordinal, so that a partition's last generation wins.
-        for shard in self.lineage.shards() {
-            if let Some(epoch) = epochs.get_mut(shard.partition.0 as usize) {
-                *epoch = shard.leader_epoch;
-            }
-        }
-        self.leader_epochs = epochs;
+        self.leader_epochs = self.lineage.leader_epochs();
     }
 }
 
