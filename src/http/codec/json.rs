@@ -25,7 +25,7 @@ impl<'de> Json<'de> {
         self.rest = self.rest.get(bytes..).unwrap_or_default();
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+    fn require(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.peek() != Some(byte) {
             return Err(Malformed(None));
         }
@@ -40,7 +40,7 @@ impl<'de> Json<'de> {
 
     /// A text, its opening quote first.
     fn text(&mut self) -> Result<Cow<'de, str>, Malformed> {
-        self.expect(b'"')?;
+        self.require(b'"')?;
         let plain = self.plain()?;
         if self.rest.first() == Some(&b'"') {
             self.skip(1);
@@ -152,7 +152,7 @@ impl<'de> Json<'de> {
             return Ok(false);
         }
         if !std::mem::replace(&mut place.is_first, false) {
-            self.expect(b',')?;
+            self.require(b',')?;
         }
         Ok(true)
     }
@@ -184,7 +184,7 @@ impl<'de> Source<'de> for Json<'de> {
             return Ok(None);
         }
         let name = self.text()?;
-        self.expect(b':')?;
+        self.require(b':')?;
         Ok(Some(name))
     }
 
