@@ -17,14 +17,19 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// The label of what does not fit. A topic or group that is really called this is counted here too.
 const OTHER: &str = "_other";
 /// Kafka's name for a request that went well.
 const NONE: &str = "NONE";
+/// Directions and policies of what is throttled.
+const WRITE: &str = "write";
+const READ: &str = "read";
+const ENFORCE: &str = "enforce";
+const OBSERVE: &str = "observe";
 
 /// Of answers, in seconds. Fetches and joins of groups wait on purpose, hence the long end.
 const REQUEST_SECONDS: &[f64] =
@@ -69,6 +74,11 @@ series! {
     bytes_out: IntCounterVec = "bytes_out_total", "Bytes of record batches read by clients", counters(&["topic"]);
     records_out: IntCounterVec = "records_out_total",
         "Records in the batches read by clients", counters(&["topic"]);
+    throttled: IntCounterVec = "throttled_total",
+        "Puts, batches, calls and fetches beyond a shard's limits: slowed or refused (enforce) or let through (observe)",
+        counters(&["topic", "direction", "policy"]);
+    throttle_seconds: CounterVec = "throttle_seconds_total",
+        "Time that Kafka clients were told to pause", seconds(&["topic", "direction"]);
 
     partition_bytes: IntGaugeVec = "partition_size_bytes",
         "Bytes of record batches a partition holds", gauges(&["topic", "partition"]);
@@ -144,6 +154,17 @@ impl Metrics {
             records_in: self.series.records_in.with_label_values(&[label]),
             bytes_out: self.series.bytes_out.with_label_values(&[label]),
             records_out: self.series.records_out.with_label_values(&[label]),
+            write_throttled: self.throttled(label, WRITE),
+            read_throttled: self.throttled(label, READ),
+        }
+    }
+
+    fn throttled(&self, label: &str, direction: &str) -> Throttled {
+        let counter = |policy| self.series.throttled.with_label_values(&[label, direction, policy]);
+        Throttled {
+            enforced: counter(ENFORCE),
+            observed: counter(OBSERVE),
+            seconds: self.series.throttle_seconds.with_label_values(&[label, direction]),
         }
     }
 
@@ -154,8 +175,14 @@ impl Metrics {
             return;
         }
         for vec in [&self.series.bytes_in, &self.series.records_in, &self.series.bytes_out, &self.series.records_out] {
-            // Only a series that was never made cannot be removed, and `stream` made all four.
+            // Only a series that was never made cannot be removed, and `stream` made them all.
             let _ = vec.remove_label_values(&[topic]);
+        }
+        for direction in [WRITE, READ] {
+            for policy in [ENFORCE, OBSERVE] {
+                let _ = self.series.throttled.remove_label_values(&[topic, direction, policy]);
+            }
+            let _ = self.series.throttle_seconds.remove_label_values(&[topic, direction]);
         }
     }
 
@@ -231,6 +258,28 @@ pub struct StreamMetrics {
     pub records_in: IntCounter,
     pub bytes_out: IntCounter,
     pub records_out: IntCounter,
+    pub write_throttled: Throttled,
+    pub read_throttled: Throttled,
+}
+
+/// What went beyond the limits of one topic's shards, in one direction.
+#[derive(Clone)]
+pub struct Throttled {
+    enforced: IntCounter,
+    observed: IntCounter,
+    seconds: Counter,
+}
+
+impl Throttled {
+    /// One more; `observe` when it was let through.
+    pub fn count(&self, observe: bool) {
+        if observe { self.observed.inc() } else { self.enforced.inc() }
+    }
+
+    /// A client was told to pause for this long.
+    pub fn paused(&self, ms: i64) {
+        self.seconds.inc_by(ms.max(0) as f64 / 1e3);
+    }
 }
 
 /// A connection that counts as open until this is dropped.
@@ -310,6 +359,10 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, series: C) ->
 
 fn counters(labels: &[&str]) -> impl Fn(Opts) -> Result<IntCounterVec, prometheus::Error> {
     |opts| IntCounterVec::new(opts, labels)
+}
+
+fn seconds(labels: &[&str]) -> impl Fn(Opts) -> Result<CounterVec, prometheus::Error> {
+    |opts| CounterVec::new(opts, labels)
 }
 
 fn gauges(labels: &[&str]) -> impl Fn(Opts) -> Result<IntGaugeVec, prometheus::Error> {

@@ -315,6 +315,7 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         log_retention_bytes: config.log_retention_bytes,
         log_segment_bytes: config.log_segment_bytes,
         log_retention_check_interval_ms: config.retention_check_interval,
+        kafka_limits: config.kafka_limits,
         socket_request_max_bytes: config.request_bytes_max as i64,
         connections_max_idle_ms: config.connections_idle_max,
         max_connections: config.connections_max as i64,

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::broker::gauges::Appending;
 use crate::broker::{Broker, Stream, durable};
 use crate::log::partition::{self, Appended, NewBatch};
 use crate::log::producers::SequenceError;
@@ -42,6 +43,7 @@ pub struct Ticket {
     partition: std::sync::Arc<partition::Partition>,
     base_offset: Offset,
     log_append_ms: Option<i64>,
+    throttle_ms: i64,
     outcome: oneshot::Receiver<Outcome>,
 }
 
@@ -71,14 +73,25 @@ impl Broker {
         // Held through the append: a split must not come between the epoch and the offset.
         let state = stream.state.read();
         let at = index.0 as usize;
-        let (Some(partition), Some(&leader_epoch)) = (state.partitions.get(at), state.leader_epochs.get(at)) else {
+        let found = (state.partitions.get(at), state.leader_epochs.get(at), state.last_shards.get(at));
+        let (Some(partition), Some(&leader_epoch), Some(&last)) = found else {
             return Err(AppendError::NoSuchPartition);
         };
         let new = NewBatch { bytes, leader_epoch, log_append_time, roll };
+        let mut throttle_ms = 0;
         let (base_offset, append_ms, outcome) = match partition.append(&self.writer, new, now_ms)? {
             Appended::Queued { base_offset, append_ms, done } => {
                 stream.metrics.bytes_in.inc_by(bytes.len() as u64);
                 stream.metrics.records_in.inc_by(validated.records_count as u64);
+                let appending = Appending {
+                    policy: settings.limits,
+                    shard: last.ordinal,
+                    lineage: &state.lineage,
+                    record_kib_max: state.attributes.record_kib_max,
+                    throttled: &stream.metrics.write_throttled,
+                };
+                let (records, size) = (validated.records_count as u64, bytes.len() as u64);
+                throttle_ms = stream.gauges.charge_append(&appending, records, size, self.clock.tick_ms());
                 (base_offset, append_ms, done)
             }
             // Kept once the first one is, and the writer answers in order: an empty commit behind it shares its fate.
@@ -90,12 +103,18 @@ impl Broker {
             partition: partition.clone(),
             base_offset,
             log_append_ms: log_append_time.then_some(append_ms),
+            throttle_ms,
             outcome,
         })
     }
 }
 
 impl Ticket {
+    /// How long the writer is to pause, because the shard's limits are enforced and this went beyond them.
+    pub fn throttle_ms(&self) -> i64 {
+        self.throttle_ms
+    }
+
     /// Returns when the batch is kept, as `--durability` means it.
     pub async fn committed(self) -> Result<AppendedAt, AppendError> {
         durable(self.outcome).await?;

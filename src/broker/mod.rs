@@ -5,6 +5,8 @@
 //! - [`append`]: records in
 //! - [`read`]: records and offsets out
 //! - [`space`]: disk space given back
+//! - [`capacity`]: what a shard takes and gives: token buckets, pure
+//! - [`gauges`]: those of a stream's shards, and its policy for what goes beyond
 //!
 //! A change of the catalogue is decided and applied in memory under one lock, queued to the log's writer before the
 //! lock is released, and answered when it is durable. Whoever builds on it meanwhile queues behind it, so nothing
@@ -23,7 +25,9 @@ use crate::model::settings::BrokerValues;
 use crate::store::{Batch, Figures, Store, StoreError, Volume};
 
 pub mod append;
+pub mod capacity;
 pub mod catalog;
+mod gauges;
 pub mod read;
 pub mod space;
 pub mod stream;
@@ -31,7 +35,9 @@ pub mod stream;
 mod tests;
 
 pub use append::{AppendError, AppendedAt, Ticket};
+pub use capacity::Verdict;
 pub use catalog::CatalogError;
+pub use gauges::{PutGauge, ReadPipe};
 pub use stream::Stream;
 
 /// How the broker keeps records.

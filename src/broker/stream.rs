@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+use crate::broker::gauges::Gauges;
 use crate::log::partition::Partition;
 use crate::metrics::StreamMetrics;
 use crate::model::attributes::{Attributes, Transition};
-use crate::model::ids::{Offset, PartitionIndex, StreamId};
+use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal, StreamId};
 use crate::model::settings::{Overrides, StreamSettings};
 use crate::model::shard::Lineage;
 
@@ -23,6 +24,7 @@ pub struct Stream {
     pub claimed_replicas: i16,
     pub metrics: StreamMetrics,
     pub(super) state: RwLock<State>,
+    pub(super) gauges: Gauges,
     deleted: AtomicBool,
 }
 
@@ -37,6 +39,14 @@ pub(super) struct State {
     pub partitions: Vec<Arc<Partition>>,
     /// Of each partition: its last generation's, kept beside the lineage for the append path.
     pub leader_epochs: Vec<i32>,
+    /// Of each partition: its last generation, kept for the same reason.
+    pub last_shards: Vec<LastShard>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct LastShard {
+    pub ordinal: ShardOrdinal,
+    pub start_offset: Offset,
 }
 
 impl State {
@@ -48,13 +58,32 @@ impl State {
         partitions: Vec<Arc<Partition>>,
     ) -> State {
         let (lineage, attributes) = (Arc::new(lineage), Arc::new(attributes));
-        let mut state = State { lineage, attributes, overrides, settings, partitions, leader_epochs: Vec::new() };
+        let mut state = State {
+            lineage,
+            attributes,
+            overrides,
+            settings,
+            partitions,
+            leader_epochs: Vec::new(),
+            last_shards: Vec::new(),
+        };
         state.refresh_leader_epochs();
         state
     }
 
     pub fn refresh_leader_epochs(&mut self) {
-        self.leader_epochs = self.lineage.leader_epochs();
+        let mut epochs = vec![0; self.partitions.len()];
+        let mut shards = vec![LastShard { ordinal: ShardOrdinal(0), start_offset: 0 }; self.partitions.len()];
+        // Ascending by ordinal, so that a partition's last generation wins.
+        for shard in self.lineage.shards() {
+            let at = shard.partition.0 as usize;
+            if let (Some(epoch), Some(last)) = (epochs.get_mut(at), shards.get_mut(at)) {
+                *epoch = shard.leader_epoch;
+                *last = LastShard { ordinal: shard.ordinal, start_offset: shard.start_offset };
+            }
+        }
+        self.leader_epochs = epochs;
+        self.last_shards = shards;
     }
 }
 
@@ -68,7 +97,16 @@ impl Stream {
         state: State,
     ) -> Stream {
         let deleted = AtomicBool::new(false);
-        Stream { id, name, topic_id, claimed_replicas, metrics, state: RwLock::new(state), deleted }
+        Stream {
+            id,
+            name,
+            topic_id,
+            claimed_replicas,
+            metrics,
+            state: RwLock::new(state),
+            gauges: Gauges::default(),
+            deleted,
+        }
     }
 
     pub fn partition_count(&self) -> u32 {

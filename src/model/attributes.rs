@@ -161,6 +161,27 @@ impl FromStr for LimitsPolicy {
     }
 }
 
+impl FromStr for CapacityMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CapacityMode, String> {
+        match text {
+            "provisioned" => Ok(CapacityMode::Provisioned),
+            "on-demand" => Ok(CapacityMode::OnDemand),
+            _ => Err(format!("{text:?} is neither provisioned nor on-demand")),
+        }
+    }
+}
+
+impl fmt::Display for CapacityMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CapacityMode::Provisioned => "provisioned",
+            CapacityMode::OnDemand => "on-demand",
+        })
+    }
+}
+
 impl fmt::Display for LimitsPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -2,8 +2,6 @@
 
 pub mod attributes;
 pub mod batch;
-pub mod hash_key;
 pub mod ids;
-pub mod sequence_number;
 pub mod settings;
 pub mod shard;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::definition::{Check, Definition, SettingError, ValueType, check_length};
 use super::topic::{self, Server, TOPIC_SETTINGS, TopicSetting};
 use super::{Overrides, Source};
+use crate::model::attributes::LimitsPolicy;
 
 /// Custom settings of one scope.
 pub const CUSTOM_MAX: usize = 1_000;
@@ -31,6 +32,8 @@ pub struct BrokerValues {
     pub log_retention_bytes: i64,
     pub log_segment_bytes: i64,
     pub log_retention_check_interval_ms: i64,
+    /// `kinesis.limits` of a topic that does not set it.
+    pub kafka_limits: LimitsPolicy,
     pub socket_request_max_bytes: i64,
     pub connections_max_idle_ms: i64,
     pub max_connections: i64,
@@ -61,6 +64,7 @@ impl Default for BrokerValues {
             log_retention_bytes: -1,
             log_segment_bytes: 1 << 30,
             log_retention_check_interval_ms: 30_000,
+            kafka_limits: LimitsPolicy::Observe,
             socket_request_max_bytes: 100 << 20,
             connections_max_idle_ms: 600_000,
             max_connections: 20_000,
@@ -367,13 +371,14 @@ impl BrokerSettings {
         }
         let (setting, _) = behind(name)?;
         let value = match setting.definition.name {
-            topic::MAX_MESSAGE_BYTES => self.values.message_max_bytes,
-            topic::RETENTION_MS => self.values.log_retention_ms,
-            topic::RETENTION_BYTES => self.values.log_retention_bytes,
-            topic::SEGMENT_BYTES => self.values.log_segment_bytes,
+            topic::KINESIS_LIMITS => self.values.kafka_limits.to_string(),
+            topic::MAX_MESSAGE_BYTES => self.values.message_max_bytes.to_string(),
+            topic::RETENTION_MS => self.values.log_retention_ms.to_string(),
+            topic::RETENTION_BYTES => self.values.log_retention_bytes.to_string(),
+            topic::SEGMENT_BYTES => self.values.log_segment_bytes.to_string(),
             _ => return None,
         };
-        Some(value.to_string()).filter(|value| Some(value.as_str()) != setting.definition.default)
+        Some(value).filter(|value| Some(value.as_str()) != setting.definition.default)
     }
 }
 

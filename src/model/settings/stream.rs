@@ -1,8 +1,11 @@
 //! The typed values that one stream's partitions work with. `broker` computes them when a stream is opened and whenever
 //! its settings or the broker's change, and hands the result to the log.
 
+use std::str::FromStr;
+
 use super::topic::{self, effective, number};
 use super::{BrokerSettings, Overrides};
+use crate::model::attributes::{CapacityMode, LimitsPolicy};
 
 /// What a stream's settings amount to. Times are milliseconds, sizes are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct StreamSettings {
     pub compression: Compression,
     pub min_insync_replicas: i32,
     pub delete_retention_ms: i64,
+    pub limits: LimitsPolicy,
+    pub capacity_mode: CapacityMode,
 }
 
 /// What may be dropped.
@@ -67,6 +72,8 @@ impl Default for StreamSettings {
             compression: Compression::Producer,
             min_insync_replicas: 1,
             delete_retention_ms: 86_400_000,
+            limits: LimitsPolicy::Observe,
+            capacity_mode: CapacityMode::Provisioned,
         }
     }
 }
@@ -93,6 +100,8 @@ impl StreamSettings {
             compression: compression(overrides, broker).unwrap_or(default.compression),
             min_insync_replicas: narrow(min_insync_replicas).unwrap_or(default.min_insync_replicas),
             delete_retention_ms: long(topic::DELETE_RETENTION_MS, default.delete_retention_ms),
+            limits: word(topic::KINESIS_LIMITS, overrides, broker).unwrap_or(default.limits),
+            capacity_mode: word(topic::KINESIS_STREAM_MODE, overrides, broker).unwrap_or(default.capacity_mode),
         }
     }
 }
@@ -127,6 +136,11 @@ fn compression(overrides: &Overrides, broker: &BrokerSettings) -> Option<Compres
 
 fn text(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Option<String> {
     effective(name, overrides, broker).map(|value| value.to_string())
+}
+
+/// One of a closed set of words.
+fn word<T: FromStr>(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Option<T> {
+    text(name, overrides, broker)?.parse().ok()
 }
 
 /// Settings of type INT have been read as 32 bits, so nothing is lost.

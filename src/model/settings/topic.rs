@@ -1,4 +1,5 @@
-//! The table of topic settings: every name of Kafka 4.1's `TopicConfig` and `LogConfig`, with its defaults and checks.
+//! The table of topic settings: every name of Kafka 4.1's `TopicConfig` and `LogConfig`, with its defaults and checks,
+//! and this broker's own, which begin with `kinesis.`.
 //!
 //! Called by the doors (through `broker`) when a topic is made or altered, and by the other rooms of this folder. What
 //! has no meaning on this log (index files, preallocation, tiers) is accepted, kept and described, as clients expect,
@@ -32,6 +33,8 @@ pub const COMPRESSION_TYPE: &str = "compression.type";
 pub const COMPRESSION_ZSTD_LEVEL: &str = "compression.zstd.level";
 pub const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 pub const INTERNAL_SEGMENT_BYTES: &str = "internal.segment.bytes";
+pub const KINESIS_LIMITS: &str = "kinesis.limits";
+pub const KINESIS_STREAM_MODE: &str = "kinesis.stream.mode";
 pub const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
 pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 pub const MESSAGE_TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
@@ -147,6 +150,24 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
             "Overrides segment.bytes without its lower bound, for tests.",
         )
     },
+    row(
+        KINESIS_LIMITS,
+        ValueType::String,
+        "observe",
+        Check::OneOf(&["enforce", "observe", "off"]),
+        server(KINESIS_LIMITS),
+        "What becomes of traffic beyond a shard's limits (1 MiB and 1,000 records a second in, 2 MiB a second out): enforce \
+         slows Kafka clients down and refuses Kinesis clients, observe only counts it in the metrics, off ignores it.",
+    ),
+    row(
+        KINESIS_STREAM_MODE,
+        ValueType::String,
+        "provisioned",
+        Check::OneOf(&["provisioned", "on-demand"]),
+        None,
+        "Who decides how many shards there are: provisioned, whoever splits and merges them; on-demand, the broker, which \
+         follows the traffic.",
+    ),
     row(
         "leader.replication.throttled.replicas",
         ValueType::List,
@@ -439,8 +460,8 @@ mod tests {
     use super::*;
     use crate::model::settings::{BrokerValues, DynamicSettings};
 
-    /// Every name of Kafka 4.1, with its default.
-    const KAFKA: &[(&str, &str)] = &[
+    /// Every name of Kafka 4.1 and this broker's own, with its default.
+    const NAMES: &[(&str, &str)] = &[
         ("cleanup.policy", "delete"),
         ("compression.gzip.level", "-1"),
         ("compression.lz4.level", "9"),
@@ -452,6 +473,8 @@ mod tests {
         ("flush.ms", "9223372036854775807"),
         ("follower.replication.throttled.replicas", ""),
         ("index.interval.bytes", "4096"),
+        ("kinesis.limits", "observe"),
+        ("kinesis.stream.mode", "provisioned"),
         ("leader.replication.throttled.replicas", ""),
         ("local.retention.bytes", "-2"),
         ("local.retention.ms", "-2"),
@@ -481,13 +504,13 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_kafkas() {
+    fn the_table_is_kafkas_and_our_own() {
         let described: Vec<_> = TOPIC_SETTINGS
             .iter()
             .filter(|setting| !setting.internal)
             .map(|setting| (setting.definition.name, setting.definition.default.unwrap()))
             .collect();
-        assert_eq!(described, KAFKA);
+        assert_eq!(described, NAMES);
         let names: Vec<_> = TOPIC_SETTINGS.iter().map(|setting| setting.definition.name).collect();
         assert!(names.is_sorted());
     }
@@ -511,6 +534,8 @@ mod tests {
             ("compression.lz4.level", "0"),
             ("compression.type", "GZIP"),
             ("compression.zstd.level", "23"),
+            ("kinesis.limits", "Enforce"),
+            ("kinesis.stream.mode", "on_demand"),
             ("max.message.bytes", "-1"),
             ("message.timestamp.type", "createtime"),
             ("min.cleanable.dirty.ratio", "1.01"),

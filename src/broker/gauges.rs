@@ -1,0 +1,242 @@
+//! The gauges of a stream's shards, and its policy for what goes beyond their limits. Made when a shard is first used,
+//! gone once the shard is forgotten; called by appends and by the doors, with [`crate::clock::Clock::tick_ms`] as now.
+//!
+//! | policy | refusing calls | debt |
+//! |---|---|---|
+//! | enforce | say no | say how long to pause |
+//! | observe | say yes; what would have been refused is counted and leaves the gauge as it is | the same |
+//! | off | say yes and look at nothing | the same |
+//!
+//! Invariants: every lock in here is the last one that anybody takes. There is at most one gauge for each shard that
+//! the lineage still has (and as many again before they are looked through), and in each at most one pipe for each
+//! registered consumer (and one more).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::broker::Stream;
+use crate::broker::capacity::{Pipe, ReadGauge, Verdict, WriteGauge, WriteLimits};
+use crate::metrics::Throttled;
+use crate::model::attributes::{Attributes, LimitsPolicy};
+use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
+use crate::model::shard::Lineage;
+
+/// Gauges of this many shards are not looked through for forgotten ones.
+const PRUNE_FROM: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Gauges(RwLock<Shards>);
+
+#[derive(Default)]
+struct Shards {
+    by_ordinal: HashMap<ShardOrdinal, Arc<ShardGauges>>,
+    /// With this many, those of forgotten shards are dropped.
+    prune_at: usize,
+}
+
+#[derive(Default)]
+struct ShardGauges {
+    write: Mutex<WriteGauge>,
+    read: Mutex<ReadGauge>,
+    /// Of consumers that have a pipe of their own, by name.
+    pipes: Mutex<HashMap<Box<str>, Pipe>>,
+}
+
+impl Gauges {
+    fn of(&self, shard: ShardOrdinal, lineage: impl FnOnce() -> Arc<Lineage>) -> Arc<ShardGauges> {
+        if let Some(gauges) = self.0.read().by_ordinal.get(&shard) {
+            return gauges.clone();
+        }
+        let lineage = lineage();
+        let mut shards = self.0.write();
+        if shards.by_ordinal.len() >= shards.prune_at.max(PRUNE_FROM) {
+            shards.by_ordinal.retain(|ordinal, _| lineage.shard(*ordinal).is_some());
+            shards.prune_at = 2 * shards.by_ordinal.len();
+        }
+        shards.by_ordinal.entry(shard).or_default().clone()
+    }
+
+    /// One batch was appended to a shard: for how long its writer is to pause. `lineage` is the stream's.
+    pub fn charge_append(&self, append: &Appending, records: u64, bytes: u64, now_ms: i64) -> i64 {
+        let Appending { policy, shard, lineage, record_kib_max, throttled } = *append;
+        if policy == LimitsPolicy::Off {
+            return 0;
+        }
+        let gauges = self.of(shard, || lineage.clone());
+        let limits = WriteLimits::new(record_kib_max);
+        let mut gauge = gauges.write.lock();
+        let observe = policy == LimitsPolicy::Observe;
+        // A writer that had been told to pause would not have sent it.
+        let beyond = observe && gauge.debt_ms(&limits, now_ms) > 0;
+        let pause_ms = if beyond { 0 } else { gauge.charge(&limits, records, bytes, now_ms) };
+        drop(gauge);
+        if beyond || pause_ms > 0 {
+            throttled.count(observe);
+        }
+        if observe { 0 } else { pause_ms }
+    }
+}
+
+/// A batch that was appended, for [`Gauges::charge_append`].
+#[derive(Clone, Copy)]
+pub(super) struct Appending<'a> {
+    pub policy: LimitsPolicy,
+    /// That took it.
+    pub shard: ShardOrdinal,
+    pub lineage: &'a Arc<Lineage>,
+    pub record_kib_max: u32,
+    pub throttled: &'a Throttled,
+}
+
+impl Stream {
+    /// What becomes of traffic beyond a shard's limits.
+    pub fn limits_policy(&self) -> LimitsPolicy {
+        self.settings().limits
+    }
+
+    /// The gauge that records put to `shard` go through.
+    pub fn put_gauge(&self, shard: ShardOrdinal) -> PutGauge<'_> {
+        let policy = self.limits_policy();
+        let limits = WriteLimits::new(self.attributes().record_kib_max);
+        PutGauge { stream: self, policy, limits, gauges: self.gauges_of(policy, shard) }
+    }
+
+    /// Whether a call may read from `shard` through the shared pipe. One that may is to end with [`Stream::end_read`].
+    pub fn begin_read(&self, shard: ShardOrdinal, now_ms: i64) -> Verdict {
+        let policy = self.limits_policy();
+        let Some(gauges) = self.gauges_of(policy, shard) else { return Verdict::Granted };
+        let verdict = gauges.read.lock().begin_call(now_ms);
+        self.judged(policy, verdict, &self.metrics.read_throttled)
+    }
+
+    /// The call gave `bytes` of `shard`; `largest` when it would have given more but for the most that one answer may
+    /// have.
+    pub fn end_read(&self, shard: ShardOrdinal, bytes: u64, largest: bool, now_ms: i64) {
+        if let Some(gauges) = self.gauges_of(self.limits_policy(), shard) {
+            gauges.read.lock().end_call(bytes, largest, now_ms);
+        }
+    }
+
+    /// The pipe that records of `shard` go out by: of `consumer` if one is registered by that name, else the shared one.
+    pub fn read_pipe(&self, shard: ShardOrdinal, consumer: Option<&str>) -> ReadPipe<'_> {
+        let policy = self.limits_policy();
+        let owner = match consumer {
+            Some(name) => self.owner(name),
+            None => Owner::Shared,
+        };
+        ReadPipe { stream: self, policy, owner, gauges: self.gauges_of(policy, shard) }
+    }
+
+    /// The shard that a partition's `offset` belongs to: its last one for what is not written yet, and for what is
+    /// older than any that is remembered its first.
+    pub fn shard_at(&self, index: PartitionIndex, offset: Offset) -> Option<ShardOrdinal> {
+        let (last, lineage) = {
+            let state = self.state.read();
+            let last = *state.last_shards.get(index.0 as usize)?;
+            (last, state.lineage.clone())
+        };
+        if offset >= last.start_offset {
+            return Some(last.ordinal);
+        }
+        let mut generations = lineage.shards().iter().filter(|shard| shard.partition == index);
+        let holds = |end: Option<Offset>| end.is_none_or(|end| offset < end);
+        Some(generations.find(|shard| holds(shard.end_offset)).map_or(last.ordinal, |shard| shard.ordinal))
+    }
+
+    fn owner(&self, name: &str) -> Owner {
+        let attributes = self.attributes();
+        match attributes.consumer(name) {
+            Some(_) => Owner::Consumer(name.into(), attributes),
+            None => Owner::Shared,
+        }
+    }
+
+    fn gauges_of(&self, policy: LimitsPolicy, shard: ShardOrdinal) -> Option<Arc<ShardGauges>> {
+        (policy != LimitsPolicy::Off).then(|| self.gauges.of(shard, || self.lineage()))
+    }
+
+    fn judged(&self, policy: LimitsPolicy, verdict: Verdict, throttled: &Throttled) -> Verdict {
+        let observe = policy == LimitsPolicy::Observe;
+        if !verdict.is_granted() {
+            throttled.count(observe);
+        }
+        if observe { Verdict::Granted } else { verdict }
+    }
+}
+
+/// What one request puts to one shard. See [`Stream::put_gauge`].
+pub struct PutGauge<'a> {
+    stream: &'a Stream,
+    policy: LimitsPolicy,
+    limits: WriteLimits,
+    /// `None` where nothing is limited.
+    gauges: Option<Arc<ShardGauges>>,
+}
+
+impl PutGauge<'_> {
+    /// Whether the shard takes one more record, with `bytes` of data and key.
+    pub fn admit(&self, bytes: u64, now_ms: i64) -> Verdict {
+        let Some(gauges) = &self.gauges else { return Verdict::Granted };
+        let verdict = gauges.write.lock().take(&self.limits, 1, bytes, now_ms);
+        self.stream.judged(self.policy, verdict, &self.stream.metrics.write_throttled)
+    }
+}
+
+/// 2 MiB a second of one shard, for one consumer or for those who have none of their own. See [`Stream::read_pipe`].
+pub struct ReadPipe<'a> {
+    stream: &'a Stream,
+    policy: LimitsPolicy,
+    owner: Owner,
+    /// `None` where nothing is limited.
+    gauges: Option<Arc<ShardGauges>>,
+}
+
+enum Owner {
+    Shared,
+    /// Its name, and the stream's attributes by which it is one.
+    Consumer(Box<str>, Arc<Attributes>),
+}
+
+impl ReadPipe<'_> {
+    /// How long to wait before anything more may be read; 0 where limits are not enforced.
+    pub fn wait_ms(&self, now_ms: i64) -> i64 {
+        match (&self.gauges, self.policy) {
+            (Some(gauges), LimitsPolicy::Enforce) => self.with_pipe(gauges, |pipe| pipe.wait_ms(now_ms)),
+            (Some(_) | None, _) => 0,
+        }
+    }
+
+    /// `bytes` were read. Tells how long to wait before anything more is; 0 where limits are not enforced.
+    pub fn charge(&self, bytes: u64, now_ms: i64) -> i64 {
+        let Some(gauges) = &self.gauges else { return 0 };
+        let observe = self.policy == LimitsPolicy::Observe;
+        let (beyond, wait_ms) = self.with_pipe(gauges, |pipe| {
+            // A reader that had been told to wait would not have had them.
+            let beyond = observe && pipe.wait_ms(now_ms) > 0;
+            (beyond, if beyond { 0 } else { pipe.charge(bytes, now_ms) })
+        });
+        if beyond || wait_ms > 0 {
+            self.stream.metrics.read_throttled.count(observe);
+        }
+        if observe { 0 } else { wait_ms }
+    }
+
+    fn with_pipe<T>(&self, gauges: &ShardGauges, work: impl FnOnce(&mut Pipe) -> T) -> T {
+        match &self.owner {
+            Owner::Shared => work(&mut gauges.read.lock().pipe),
+            Owner::Consumer(name, attributes) => {
+                let mut pipes = gauges.pipes.lock();
+                if !pipes.contains_key(name) {
+                    // Whose consumer was deregistered is not needed any more.
+                    pipes.retain(|name, _| attributes.consumer(name).is_some());
+                }
+                work(pipes.entry(name.clone()).or_default())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
