@@ -2,6 +2,8 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod hash_key;
 pub mod ids;
+pub mod sequence_number;
 pub mod settings;
 pub mod shard;
