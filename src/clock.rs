@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -94,6 +95,15 @@ impl Clock {
                     .into_uuid()
             }
         }
+    }
+
+    /// 256 random bits: a key. A version 4 UUID has 122, so three of them are mixed.
+    pub fn random_key(&self) -> [u8; 32] {
+        let mut mix = Sha256::new();
+        for _ in 0..3 {
+            mix.update(self.random_uuid());
+        }
+        mix.finalize().into()
     }
 }
 

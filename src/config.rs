@@ -9,6 +9,7 @@
 //! Read by `main` ([`Config::load`]) and handed to `server`; tests start from [`Config::default`]. Units in [`Config`]:
 //! times are milliseconds, sizes are bytes, and -1 means unlimited where a row says so.
 
+mod keys;
 mod values;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::model::attributes::LimitsPolicy;
 
+pub use keys::MasterKey;
+use keys::master_keys;
 pub use values::{Durability, HostPort, Listener, LogFormat};
 use values::{
     account_id, bytes, bytes_or_unlimited, duration, duration_or_unlimited, host_port, listeners, log_filter, one_of,
@@ -142,7 +145,8 @@ settings! {
         /// File of access keys, a line each: ACCESS_KEY_ID SECRET_KEY [PRINCIPAL_ARN]; without it any signature passes
         credentials: Option<PathBuf> = "", <FILE> optional_path;
         /// File of master keys for encryption at rest, a line each, the current one first: KEY_ID 32_BYTES_IN_BASE64
-        master_keys: Option<PathBuf> = "", <FILE> optional_path;
+        /// [disabled]; or such rows themselves after keys: and separated by commas
+        master_keys: Vec<MasterKey> = "", <FILE> master_keys;
         /// Serve POST /moto-api/reset, which deletes every stream: for test suites
         test_reset: bool = "false", <BOOL> switch;
     }

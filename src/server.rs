@@ -73,6 +73,7 @@ impl Server {
             sync: config.durability == Durability::Sync,
             tail_bytes_max: config.memory / 8,
             values: broker_values(&config, &kafka),
+            master_keys: config.master_keys.clone(),
         };
         let (broker, groups) = {
             let (clock, metrics, settings) = (clock.clone(), metrics.clone(), group_settings(&config));

@@ -12,6 +12,7 @@ use crate::log::writer::{Outcome, RollRules};
 use crate::model::batch::{self, BatchError, Rules};
 use crate::model::ids::{Offset, PartitionIndex};
 use crate::model::settings::TimestampType;
+use crate::store::crypt::KeyError;
 use crate::store::{Batch, StoreError};
 
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum AppendError {
     Batch(#[from] BatchError),
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// The stream is encrypted, and its key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -77,7 +81,11 @@ impl Broker {
         let (Some(partition), Some(&leader_epoch), Some(&last)) = found else {
             return Err(AppendError::NoSuchPartition);
         };
-        let new = NewBatch { bytes, leader_epoch, log_append_time, roll };
+        let data_key = match &state.attributes.encryption {
+            None => None,
+            Some(encryption) => Some(self.keys.data_key(stream.id, encryption.data_key_id)?),
+        };
+        let new = NewBatch { bytes, leader_epoch, log_append_time, roll, data_key: data_key.as_deref() };
         let mut throttle_ms = 0;
         let (base_offset, append_ms, outcome) = match partition.append(&self.writer, new, now_ms)? {
             Appended::Queued { base_offset, append_ms, done } => {

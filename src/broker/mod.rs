@@ -4,6 +4,7 @@
 //! - [`stream`]: one stream: its partitions, shards and settings
 //! - [`append`]: records in
 //! - [`read`]: records and offsets out
+//! - [`encryption`]: encryption at rest, started and stopped
 //! - [`space`]: disk space given back
 //! - [`capacity`]: what a shard takes and gives: token buckets, pure
 //! - [`gauges`]: those of a stream's shards, and its policy for what goes beyond
@@ -18,15 +19,18 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::config::MasterKey;
 use crate::log::recover;
 use crate::log::writer::{Outcome, Writer, WriterOptions, gone};
 use crate::metrics::Metrics;
 use crate::model::settings::BrokerValues;
+use crate::store::crypt::KeyRing;
 use crate::store::{Batch, Figures, Store, StoreError, Volume};
 
 pub mod append;
 pub mod capacity;
 pub mod catalog;
+pub mod encryption;
 mod gauges;
 pub mod read;
 pub mod space;
@@ -37,6 +41,7 @@ mod tests;
 pub use append::{AppendError, AppendedAt, Ticket};
 pub use capacity::Verdict;
 pub use catalog::CatalogError;
+pub use encryption::EncryptionError;
 pub use gauges::{PutGauge, ReadPipe};
 pub use stream::Stream;
 
@@ -49,10 +54,13 @@ pub struct BrokerOptions {
     pub tail_bytes_max: usize,
     /// The broker's settings from the start, which those altered later go before.
     pub values: BrokerValues,
+    /// For encryption at rest; the current one first.
+    pub master_keys: Vec<MasterKey>,
 }
 
 pub struct Broker {
     store: Arc<dyn Store>,
+    keys: Arc<KeyRing>,
     writer: Writer,
     catalog: catalog::Catalog,
     clock: Clock,
@@ -67,6 +75,8 @@ impl Broker {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Broker>, StoreError> {
+        let keys = Arc::new(KeyRing::new(&options.master_keys, clock.clone()));
+        encryption::load_keys(&*store, &keys)?;
         let records = catalog::load(&*store)?;
         let recovered = recover::recover(&*store, &records.partition_ids())?;
         let writer_options =
@@ -74,7 +84,7 @@ impl Broker {
         let writer = Writer::start(store.clone(), writer_options, metrics.clone(), clock.clone())
             .map_err(|error| StoreError::NotDone(error.to_string()))?;
         let catalog = catalog::Catalog::new(records, recovered.partitions, options.values, &clock, &metrics, &writer);
-        Ok(Arc::new(Broker { store, writer, catalog, clock, metrics }))
+        Ok(Arc::new(Broker { store, keys, writer, catalog, clock, metrics }))
     }
 
     pub fn clock(&self) -> &Clock {

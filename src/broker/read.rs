@@ -34,8 +34,8 @@ impl Broker {
         match partition.read_hot(offset, end, bytes_max)? {
             Hot::Batches(batches) => Ok(batches),
             Hot::Cold => {
-                let (store, partition) = (self.store.clone(), partition.clone());
-                blocking(move || partition.read_cold(&*store, offset, end, bytes_max)).await?
+                let (store, keys, partition) = (self.store.clone(), self.keys.clone(), partition.clone());
+                blocking(move || partition.read_cold(&*store, &keys, offset, end, bytes_max)).await?
             }
         }
     }
@@ -83,7 +83,7 @@ impl Broker {
         wanted: impl Fn(i64) -> bool + Send + 'static,
         find: impl Fn(&[u8], Offset) -> Result<Option<(Offset, i64)>, batch::BatchError> + Send + 'static,
     ) -> Result<Option<FoundOffset>, ReadError> {
-        let (store, partition) = (self.store.clone(), partition.clone());
+        let (store, keys, partition) = (self.store.clone(), self.keys.clone(), partition.clone());
         blocking(move || {
             let log_start = partition.log_start();
             for segment in partition.segments().into_iter().filter(|segment| wanted(segment.max_timestamp)) {
@@ -92,7 +92,7 @@ impl Broker {
                 while next < segment_end {
                     let page = match partition.read_hot(next, segment_end, LOOK_BYTES_MAX)? {
                         Hot::Batches(batches) => batches,
-                        Hot::Cold => partition.read_cold(&*store, next, segment_end, LOOK_BYTES_MAX)?,
+                        Hot::Cold => partition.read_cold(&*store, &keys, next, segment_end, LOOK_BYTES_MAX)?,
                     };
                     let Some(last) = page.last() else { break };
                     next = last.last_offset + 1;

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::broker::read::blocking;
 use crate::broker::{Broker, durable};
-use crate::log::partition::{Partition, scan_segment};
+use crate::log::disk::scan_segment;
+use crate::log::partition::Partition;
 use crate::log::segment::Segment;
 use crate::log::writer::Relocation;
 use crate::store::StoreError;
@@ -83,10 +83,8 @@ impl Broker {
                 let page = blocking(read).await??;
                 let Some(last) = page.last() else { break };
                 let end_offset = last.last_offset + 1;
-                let batches: Vec<(i64, Bytes)> =
-                    page.into_iter().map(|batch| (batch.base_offset, batch.value)).collect();
                 let (done, outcome) = oneshot::channel();
-                self.writer.relocate(Relocation { partition: partition.clone(), batches, end_offset, done });
+                self.writer.relocate(Relocation { partition: partition.clone(), batches: page, end_offset, done });
                 durable(outcome).await?;
                 next = end_offset;
             }

@@ -30,7 +30,8 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn open(store: &Arc<MemoryStore>, clock: &Clock, tail_bytes_max: usize) -> Arc<Broker> {
-    let options = BrokerOptions { sync: false, tail_bytes_max, values: BrokerValues::default() };
+    let options =
+        BrokerOptions { sync: false, tail_bytes_max, values: BrokerValues::default(), master_keys: Vec::new() };
     Broker::open(store.clone(), options, clock.clone(), Metrics::new(10)).unwrap()
 }
 

@@ -8,6 +8,7 @@ use crate::log::partition::ReadError;
 use crate::log::producers::SequenceError;
 use crate::model::batch::{BatchError, ErrorKind};
 use crate::store::StoreError;
+use crate::store::crypt::KeyError;
 
 pub const NONE: i16 = 0;
 
@@ -43,6 +44,7 @@ pub fn of_append(error: &AppendError) -> ResponseError {
         AppendError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
         AppendError::Batch(error) => of_batch(error),
         AppendError::Sequence(error) => of_sequence(error),
+        AppendError::Key(error) => of_key(error),
         AppendError::Store(error) => of_store(error),
     }
 }
@@ -69,7 +71,19 @@ pub fn of_sequence(error: &SequenceError) -> ResponseError {
 pub fn of_read(error: &ReadError) -> ResponseError {
     match error {
         ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        ReadError::Key(error) => of_key(error),
         ReadError::Store(error) => of_store(error),
+    }
+}
+
+/// A refusal that clients tell their user at once: the errors of storage they would silently retry for ever.
+pub fn of_key(error: &KeyError) -> ResponseError {
+    match error {
+        KeyError::NotFound(_)
+        | KeyError::Disabled(_)
+        | KeyError::Absent(_)
+        | KeyError::Mismatch(_)
+        | KeyError::Lost(_) => ResponseError::TopicAuthorizationFailed,
     }
 }
 

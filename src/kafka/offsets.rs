@@ -159,6 +159,7 @@ async fn list_offset(
         // The log was trimmed during the search: the client may ask again.
         ReadError::OutOfRange { .. } if cx.version >= NOT_AVAILABLE_FROM => ResponseError::OffsetNotAvailable,
         ReadError::OutOfRange { .. } => ResponseError::LeaderNotAvailable,
+        ReadError::Key(failure) => error::of_key(&failure),
         ReadError::Store(failure) => error::of_store(&failure),
     })
 }

@@ -160,6 +160,7 @@ impl From<AppendError> for Refusal {
             AppendError::NoSuchPartition
             | AppendError::NotEnoughReplicas { .. }
             | AppendError::Sequence(_)
+            | AppendError::Key(_)
             | AppendError::Store(_) => Vec::new(),
         };
         Refusal { error: error::of_append(&error), message: Some(error.to_string()), records }

@@ -4,6 +4,7 @@
 //! - [`writer`]: the one thread that commits what all partitions have queued
 //! - [`segment`]: the index: which offsets stand in which epoch, and what retention needs to know of them
 //! - [`tail`]: the newest batches, kept in memory for readers at the end
+//! - [`disk`]: batches as they lie in the store, some of them sealed
 //! - [`producers`]: idempotent producers of one partition
 //! - [`recover`]: from what is stored to partitions that take appends
 //!
@@ -14,6 +15,7 @@
 //! dropped as files. All that must be known about older epochs (segments' summaries) is committed with the step: after
 //! a crash only the newest epoch is read again.
 
+pub mod disk;
 pub mod partition;
 pub mod producers;
 pub mod recover;

@@ -11,17 +11,16 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
+use crate::log::disk::{DiskBatch, scan_segment};
 use crate::log::producers::{self, Check, Producers, SequenceError, sequence_after};
 use crate::log::segment::{self, Segment};
 use crate::log::tail::{StoredBatch, Tail};
 use crate::log::writer::{Append, Outcome, RollRules, Writer};
 use crate::model::batch::{self, Header};
 use crate::model::ids::{Offset, PartitionId};
-use crate::store::keys::{BatchHeader, Key, parse_batch_key};
-use crate::store::{Batch, Family, Scan, Start, Store, StoreError};
-
-/// Batches read from the store in one page.
-const SCAN_ENTRIES_MAX: usize = 4_096;
+use crate::store::crypt::{DataKey, KeyError, KeyRing, Place};
+use crate::store::keys::{BatchHeader, Key};
+use crate::store::{Batch, Family, Store, StoreError};
 
 pub struct Partition {
     pub id: PartitionId,
@@ -57,6 +56,8 @@ pub struct NewBatch<'a> {
     /// `message.timestamp.type=LogAppendTime`: the broker's clock replaces the records' timestamps.
     pub log_append_time: bool,
     pub roll: RollRules,
+    /// What seals it on its way to the store.
+    pub data_key: Option<&'a DataKey>,
 }
 
 pub enum Appended {
@@ -88,6 +89,9 @@ pub enum AppendError {
 pub enum ReadError {
     #[error("offset {offset} is not within {log_start}..={end}")]
     OutOfRange { offset: Offset, log_start: Offset, end: Offset },
+    /// What stands there is sealed, and its key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -199,8 +203,12 @@ impl Partition {
         let append_ms = now_ms.max(state.last_append_ms);
         let log_append_time = new.log_append_time.then_some(append_ms);
         let mut prefix = [0; BatchHeader::LEN];
-        BatchHeader { append_time_ms: append_ms }.put(&mut &mut prefix[..]);
+        BatchHeader { append_time_ms: append_ms, sealed_by: new.data_key.map(DataKey::number) }
+            .put(&mut &mut prefix[..]);
         let value = batch::assemble(&prefix, new.bytes, base_offset, new.leader_epoch, log_append_time);
+        // Under the lock, as the place is part of what is sealed; other partitions go on meanwhile.
+        let place = Place { partition: self.id, base_offset };
+        let sealed = new.data_key.map(|key| key.seal(place, &value)).transpose()?;
         state.next_offset = last_offset + 1;
         state.last_append_ms = append_ms;
         if has_producer {
@@ -210,6 +218,7 @@ impl Partition {
         writer.append(Append {
             partition: self.clone(),
             batch: StoredBatch { base_offset, last_offset, value },
+            sealed,
             max_timestamp: log_append_time.unwrap_or(header.max_timestamp),
             append_ms,
             has_producer,
@@ -234,10 +243,12 @@ impl Partition {
         Ok(index.tail.read(offset, end, bytes_max).map_or(Hot::Cold, Hot::Batches))
     }
 
-    /// The same from the store. Blocks.
+    /// The same from the store. What cannot be opened ends the page, and is an error where the page would begin with it.
+    /// Blocks.
     pub fn read_cold(
         &self,
         store: &dyn Store,
+        keys: &KeyRing,
         offset: Offset,
         end: Offset,
         bytes_max: usize,
@@ -270,9 +281,16 @@ impl Partition {
                 if !batches.is_empty() && bytes + batch.batch_len() > bytes_max {
                     return Ok(batches);
                 }
-                bytes += batch.batch_len();
-                next = batch.last_offset + 1;
-                batches.push(batch);
+                match batch.open(keys, self.id) {
+                    Ok(batch) => {
+                        bytes += batch.batch_len();
+                        next = batch.last_offset + 1;
+                        batches.push(batch);
+                    }
+                    // A deleted stream takes its keys with it.
+                    Err(error) if batches.is_empty() && !self.is_deleted() => return Err(error),
+                    Err(_) => return Ok(batches),
+                }
             }
         }
         let log_start = self.log_start();
@@ -349,23 +367,17 @@ impl Partition {
     }
 
     /// Replaces the part of a closed segment that `batches` hold by a piece in `epoch`.
-    pub(super) fn relocate_segment(
-        &self,
-        epoch: u32,
-        batches: &[(Offset, Bytes)],
-        end_offset: Offset,
-        commit: &mut Batch,
-    ) {
-        let Some((first_offset, _)) = batches.first() else { return };
+    pub(super) fn relocate_segment(&self, epoch: u32, batches: &[DiskBatch], end_offset: Offset, commit: &mut Batch) {
+        let Some(first_offset) = batches.first().map(|batch| batch.base_offset) else { return };
         let mut index = self.index.write();
         if self.is_deleted() {
             return;
         }
-        let at = segment::find(&index.segments, *first_offset);
+        let at = segment::find(&index.segments, first_offset);
         // Trimmed or deleted meanwhile: the copies are dead, and their epoch's death will free them.
         let Some(old) = index.segments.get(at).cloned().filter(|old| old.closed && old.epoch < epoch) else { return };
-        let moved_bytes: u64 = batches.iter().map(|(_, value)| (value.len() - BatchHeader::LEN) as u64).sum();
-        let piece = Segment { first_offset: *first_offset, end_offset, epoch, bytes: moved_bytes, ..old.clone() };
+        let moved_bytes: u64 = batches.iter().map(|batch| batch.batch_len() as u64).sum();
+        let piece = Segment { first_offset, end_offset, epoch, bytes: moved_bytes, ..old.clone() };
         if old.first_offset < piece.first_offset {
             let key = Key::Segment { partition: self.id, first_offset: old.first_offset };
             commit.delete(Family::Meta, key.encode());
@@ -441,40 +453,4 @@ pub(super) fn put_segment(commit: &mut Batch, partition: PartitionId, segment: &
 /// Whether one more batch of the usual size fits; the first always does.
 fn has_room(bytes_max: usize, bytes: usize, batches: usize) -> bool {
     bytes.checked_div(batches).is_none_or(|usual| bytes_max.saturating_sub(bytes) > usual)
-}
-
-/// The batches of `segment` from the one that holds `offset` on, a page of them.
-pub fn scan_segment(
-    store: &dyn Store,
-    partition: PartitionId,
-    segment: &Segment,
-    offset: Offset,
-    end: Offset,
-    bytes_max: usize,
-) -> Result<Vec<StoredBatch>, StoreError> {
-    let key = |base_offset| Key::Batch { epoch: segment.epoch, partition, base_offset }.encode();
-    let page = store.scan(&Scan {
-        family: Family::Log,
-        start: Start::AtOrBefore { key: key(offset), floor: key(segment.first_offset) },
-        end: key(segment.end_offset.min(end)),
-        entries_max: SCAN_ENTRIES_MAX,
-        bytes_max: bytes_max.max(1),
-    })?;
-    let mut batches = Vec::with_capacity(page.entries.len());
-    for (key, value) in page.entries {
-        let batch = stored_batch(&key, value)?;
-        if batch.last_offset >= offset {
-            batches.push(batch);
-        }
-    }
-    Ok(batches)
-}
-
-/// An entry of the log family as a batch.
-pub(super) fn stored_batch(key: &[u8], value: Bytes) -> Result<StoredBatch, StoreError> {
-    let corrupt = || StoreError::Corrupt(format!("a record batch under key {key:02x?}"));
-    let (_, _, base_offset) = parse_batch_key(key).ok_or_else(corrupt)?;
-    let header = Header::parse(value.get(BatchHeader::LEN..).ok_or_else(corrupt)?).map_err(|_| corrupt())?;
-    let last_offset = base_offset + Offset::from(header.last_offset_delta);
-    Ok(StoredBatch { base_offset, last_offset, value })
 }

@@ -3,20 +3,20 @@
 //!
 //! After a clean stop every segment is closed and no batch is read. After a crash the newest epoch is: that is at most
 //! what one memtable takes, and segments that were open in it get their summaries from it. Producers are taken from
-//! their last snapshot and brought up to date from the batches behind it.
+//! their last snapshot and brought up to date from the batches behind it. Of a sealed batch the header tells enough, so
+//! nothing here needs a key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::log::partition::{Partition, encode_snapshot, put_segment, record_producer, scan_segment, stored_batch};
+use crate::log::disk::{DiskBatch, scan_segment};
+use crate::log::partition::{Partition, encode_snapshot, put_segment, record_producer};
 use crate::log::producers::Producers;
 use crate::log::segment::Segment;
-use crate::log::tail::StoredBatch;
-use crate::model::batch::Header;
 use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
-use crate::store::keys::{BatchHeader, Key, parse_batch_key, prefix_range};
+use crate::store::keys::{Key, parse_batch_key, prefix_range};
 use crate::store::{Batch, Family, Scan, Start, Store, StoreError};
 
 const PAGE_ENTRIES_MAX: usize = 4_096;
@@ -134,7 +134,7 @@ fn replay_closed(store: &dyn Store, id: PartitionId, segment: &Segment, found: &
         let Some(last) = page.last() else { break };
         next = last.last_offset + 1;
         for batch in &page {
-            replay_producer(batch, found)?;
+            replay_producer(batch, found);
         }
     }
     Ok(())
@@ -151,29 +151,23 @@ fn replay_epoch(store: &dyn Store, epoch: u32, found: &mut HashMap<PartitionId, 
             // It belongs to a closed segment: rolled within this epoch, or moved into it.
             return Ok(());
         }
-        let batch = stored_batch(&key, value)?;
-        let header = header_of(&batch)?;
+        let batch = DiskBatch::parse(&key, value)?;
         open.extend(
             batch.last_offset + 1,
             batch.batch_len() as u64,
-            header.max_timestamp,
-            batch.append_time_ms(),
-            header.producer_id >= 0,
+            batch.header.max_timestamp,
+            batch.stored.append_time_ms,
+            batch.header.producer_id >= 0,
         );
-        replay_producer(&batch, found)
+        replay_producer(&batch, found);
+        Ok(())
     })
 }
 
-fn replay_producer(batch: &StoredBatch, found: &mut Found) -> Result<(), StoreError> {
-    let header = header_of(batch)?;
-    if header.producer_id >= 0 && batch.base_offset >= found.producers_until {
-        record_producer(&mut found.producers, &header, batch.base_offset, batch.append_time_ms());
+fn replay_producer(batch: &DiskBatch, found: &mut Found) {
+    if batch.header.producer_id >= 0 && batch.base_offset >= found.producers_until {
+        record_producer(&mut found.producers, &batch.header, batch.base_offset, batch.stored.append_time_ms);
     }
-    Ok(())
-}
-
-fn header_of(batch: &StoredBatch) -> Result<Header, StoreError> {
-    Header::parse(&batch.value[BatchHeader::LEN..]).map_err(|_| corrupt("a record batch"))
 }
 
 /// Closes what was open and steps the epoch, so that a crash from here on need not read the same batches again.

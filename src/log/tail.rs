@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::model::ids::Offset;
 use crate::store::keys::BatchHeader;
 
-/// A batch as it is stored.
+/// A batch as readers get it: open, also where the store's copy is sealed.
 #[derive(Clone, Debug)]
 pub struct StoredBatch {
     pub base_offset: Offset,
@@ -30,6 +30,11 @@ impl StoredBatch {
 
     pub fn append_time_ms(&self) -> i64 {
         BatchHeader::parse(&self.value).map_or(0, |header| header.append_time_ms)
+    }
+
+    /// Whether it is encrypted at rest.
+    pub fn is_sealed_at_rest(&self) -> bool {
+        BatchHeader::parse(&self.value).is_some_and(|header| header.sealed_by.is_some())
     }
 }
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::log::disk::DiskBatch;
 use crate::log::partition::Partition;
 use crate::log::tail::StoredBatch;
 use crate::metrics::Metrics;
@@ -34,6 +35,8 @@ pub type Outcome = Result<(), StoreError>;
 pub struct Append {
     pub partition: Arc<Partition>,
     pub batch: StoredBatch,
+    /// What the store gets in the place of `batch`, which readers at the end get.
+    pub sealed: Option<Bytes>,
     pub max_timestamp: i64,
     pub append_ms: i64,
     pub has_producer: bool,
@@ -52,7 +55,7 @@ pub struct RollRules {
 pub struct Relocation {
     pub partition: Arc<Partition>,
     /// Consecutive, all of one segment, from its first on; never empty.
-    pub batches: Vec<(Offset, Bytes)>,
+    pub batches: Vec<DiskBatch>,
     /// One past the last record of `batches`.
     pub end_offset: Offset,
     pub done: oneshot::Sender<Outcome>,
@@ -250,7 +253,7 @@ impl Work {
         (commit, None)
     }
 
-    fn take_append(&mut self, commit: &mut Commit, append: Append) {
+    fn take_append(&mut self, commit: &mut Commit, mut append: Append) {
         let batch_bytes = append.batch.batch_len() as u64;
         let opened = append.partition.extend_segments(self.epoch, &append, batch_bytes, &mut commit.batch);
         if opened {
@@ -258,17 +261,19 @@ impl Work {
         }
         let key =
             Key::Batch { epoch: self.epoch, partition: append.partition.id, base_offset: append.batch.base_offset };
-        commit.batch.put(Family::Log, key.encode(), append.batch.value.clone());
-        commit.bytes += append.batch.value.len();
+        let value = append.sealed.take().unwrap_or_else(|| append.batch.value.clone());
+        commit.bytes += value.len();
+        commit.batch.put(Family::Log, key.encode(), value);
         commit.appends.push(append);
     }
 
     fn take_relocation(&mut self, commit: &mut Commit, relocation: Relocation) {
         let Relocation { partition, batches, end_offset, done } = relocation;
-        for (base_offset, value) in &batches {
-            let key = Key::Batch { epoch: self.epoch, partition: partition.id, base_offset: *base_offset };
-            commit.bytes += value.len();
-            commit.batch.put(Family::Log, key.encode(), value.clone());
+        for batch in &batches {
+            let key = Key::Batch { epoch: self.epoch, partition: partition.id, base_offset: batch.base_offset };
+            commit.bytes += batch.value.len();
+            // As it lies there: what is sealed stays sealed.
+            commit.batch.put(Family::Log, key.encode(), batch.value.clone());
         }
         partition.relocate_segment(self.epoch, &batches, end_offset, &mut commit.batch);
         commit.others.push(done);

@@ -2,13 +2,14 @@
 //!
 //! | family | key | value |
 //! |---|---|---|
-//! | Log | `epoch u32, stream u32, partition u32, base_offset u64` | [`BatchHeader`], then a Kafka RecordBatch v2 verbatim (offset and leader epoch patched) |
+//! | Log | `epoch u32, stream u32, partition u32, base_offset u64` | [`BatchHeader`], then a Kafka RecordBatch v2 verbatim (offset and leader epoch patched); sealed: [`super::crypt::data`] |
 //! | Meta | `'c'` | the cluster: JSON, `broker::catalog` |
 //! | Meta | `'e'` | the log's current epoch: `u32` |
 //! | Meta | `'s', stream u32` | a stream with its shards and settings: JSON, `broker::catalog` |
 //! | Meta | `'g', stream u32, partition u32, first_offset u64` | a segment: `log::segment` |
 //! | Meta | `'l', stream u32, partition u32` | log start offset: `u64` |
 //! | Meta | `'p', stream u32, partition u32` | producers of a partition: `log::producers` |
+//! | Meta | `'k', stream u32, number u32` | a data key of a stream, wrapped: [`super::crypt::master`] |
 //! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
 //! | Meta | `'b'` | the broker's altered settings: JSON, `broker::catalog` |
 //! | Meta | `'G', group` | a consumer group: JSON, `group` |
@@ -16,7 +17,7 @@
 //!
 //! Group ids hold no NUL (refused at the door as INVALID_GROUP_ID); topic names cannot.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
 
@@ -37,6 +38,10 @@ pub enum Key<'a> {
     },
     LogStart(PartitionId),
     Producers(PartitionId),
+    DataKey {
+        stream: StreamId,
+        number: u32,
+    },
     NextProducerId,
     BrokerSettings,
     Group(&'a str),
@@ -75,6 +80,11 @@ impl Key<'_> {
                 out.put_u8(b'p');
                 put_partition(&mut out, partition);
             }
+            Key::DataKey { stream, number } => {
+                out.put_u8(b'k');
+                out.put_u32(stream.0);
+                out.put_u32(number);
+            }
             Key::NextProducerId => out.put_u8(b'i'),
             Key::BrokerSettings => out.put_u8(b'b'),
             Key::Group(group) => {
@@ -103,25 +113,31 @@ fn put_partition(out: &mut BytesMut, partition: PartitionId) {
 ///
 /// | field | width | |
 /// |---|---|---|
-/// | flags | u32 | 0; later: encrypted |
-/// | key_id | u32 | 0; later: which data key sealed the batch |
+/// | flags | u32 | low 8 bits: 1 the batch is sealed |
+/// | key_id | u32 | number of the stream's data key that sealed it; 0 when none did |
 /// | append_time_ms | i64 | the broker's clock at the append, never going back within a partition |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
     pub append_time_ms: i64,
+    /// The data key that sealed the batch. In memory, where batches are open, it tells that the store's copy is sealed.
+    pub sealed_by: Option<u32>,
 }
+
+const SEALED: u32 = 1;
 
 impl BatchHeader {
     pub const LEN: usize = 16;
 
     pub fn put(&self, out: &mut impl BufMut) {
-        out.put_u64(0);
+        out.put_u32(if self.sealed_by.is_some() { SEALED } else { 0 });
+        out.put_u32(self.sealed_by.unwrap_or(0));
         out.put_i64(self.append_time_ms);
     }
 
     pub fn parse(value: &[u8]) -> Option<BatchHeader> {
-        let append_time_ms = i64::from_be_bytes(value.get(8..16)?.try_into().ok()?);
-        Some(BatchHeader { append_time_ms })
+        let mut fields = value.get(..BatchHeader::LEN)?;
+        let (flags, key_id) = (fields.get_u32(), fields.get_u32());
+        Some(BatchHeader { append_time_ms: fields.get_i64(), sealed_by: (flags & SEALED != 0).then_some(key_id) })
     }
 }
 

@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 
+pub mod crypt;
 pub mod keys;
 pub mod memory;
 pub mod rocks;

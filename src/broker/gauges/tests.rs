@@ -24,7 +24,12 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let clock = Clock::manual(1_000_000);
-        let options = BrokerOptions { sync: false, tail_bytes_max: 1 << 20, values: BrokerValues::default() };
+        let options = BrokerOptions {
+            sync: false,
+            tail_bytes_max: 1 << 20,
+            values: BrokerValues::default(),
+            master_keys: Vec::new(),
+        };
         let broker = Broker::open(Arc::new(MemoryStore::default()), options, clock.clone(), Metrics::new(10)).unwrap();
         Bench { broker, clock }
     }
