@@ -1,13 +1,13 @@
 //! Retention: what has expired, decided from one clock. One task looks every `retention_check_interval`; another carries
 //! out deletions of streams when they are due.
 //!
-//! Time is the broker's: a record expires by when it was appended, never by the timestamp a client gave it. As in Kafka
-//! whole segments go, oldest first: by time when a segment's last record is older than `retention.ms`, by size while
-//! the partition without the segment still holds `retention.bytes`.
+//! Time is the broker's: a record expires by when it was appended, never by the timestamp a client gave it, and exactly
+//! then (to the look that follows). By size whole segments go, oldest first, as in Kafka: while the partition without
+//! the segment still holds `retention.bytes`. Shards that are closed go with the last of their records.
 
 use std::sync::Arc;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, CatalogError, Stream};
 use crate::log::segment::Segment;
 use crate::model::ids::Offset;
 use crate::model::settings::{CleanupPolicy, StreamSettings};
@@ -52,16 +52,13 @@ pub async fn run_deletions<F: Future<Output = ()>>(broker: Arc<Broker>, deleted:
 pub async fn sweep(broker: &Arc<Broker>, producer_expiration_ms: i64) {
     let now_ms = broker.clock().now_ms();
     for stream in broker.streams_in_any_state() {
-        let settings = stream.settings();
+        let before_ms = now_ms.saturating_sub(producer_expiration_ms);
         for partition in stream.partitions() {
-            partition.producers(|producers| producers.expire(now_ms.saturating_sub(producer_expiration_ms)));
-            let bytes = partition.extent().bytes;
-            let until = partition.with_segments(|segments| expired_until(segments, bytes, &settings, now_ms));
-            let Some(until) = until else { continue };
-            if let Err(error) = broker.trim(&partition, until).await {
-                tracing::warn!(%error, stream = &*stream.name, "expired records could not be dropped");
-                return;
-            }
+            partition.producers(|producers| producers.expire(before_ms));
+        }
+        if let Err(error) = expire(broker, &stream).await {
+            tracing::warn!(%error, stream = &*stream.name, "what has expired could not be dropped");
+            return;
         }
     }
     if let Err(error) = broker.reclaim().await {
@@ -69,12 +66,23 @@ pub async fn sweep(broker: &Arc<Broker>, producer_expiration_ms: i64) {
     }
 }
 
-/// Up to which offset (exclusive) `segments`, which hold `bytes`, have expired, if any has.
-fn expired_until<'a>(
+async fn expire(broker: &Broker, stream: &Stream) -> Result<(), CatalogError> {
+    broker.expire(stream).await?;
+    let settings = stream.settings();
+    for partition in stream.partitions() {
+        let bytes = partition.extent().bytes;
+        if let Some(until) = partition.with_segments(|segments| surplus_until(segments, bytes, &settings)) {
+            broker.trim(&partition, until).await?;
+        }
+    }
+    broker.forget_shards(stream).await
+}
+
+/// Up to which offset (exclusive) `segments`, which hold `bytes`, are more than is to be kept, if any is.
+fn surplus_until<'a>(
     segments: impl Iterator<Item = &'a Segment>,
     mut bytes: u64,
     settings: &StreamSettings,
-    now_ms: i64,
 ) -> Option<Offset> {
     if settings.cleanup_policy == CleanupPolicy::Keep {
         return None;
@@ -82,10 +90,7 @@ fn expired_until<'a>(
     let bytes_kept = u64::try_from(settings.retention_bytes).unwrap_or(u64::MAX);
     let mut until = None;
     for segment in segments {
-        let age_ms = now_ms.saturating_sub(segment.last_append_ms);
-        let too_old = settings.retention_ms >= 0 && age_ms > settings.retention_ms;
-        let too_much = bytes.saturating_sub(segment.bytes) >= bytes_kept;
-        if !too_old && !too_much {
+        if bytes.saturating_sub(segment.bytes) < bytes_kept {
             break;
         }
         bytes -= segment.bytes;
@@ -99,37 +104,25 @@ mod tests {
     use super::*;
     use crate::model::settings::BrokerSettings;
 
-    const HOUR: i64 = 3_600_000;
-
-    /// Three segments of 100 bytes and ten records, the last append of each an hour after the one before.
+    /// Three segments of 100 bytes and ten records.
     fn segments() -> Vec<Segment> {
         (0..3)
             .map(|n| {
-                let mut segment = Segment::open(n * 10, n as u32, n * HOUR);
-                segment.extend(n * 10 + 10, 100, 0, n * HOUR, false);
+                let mut segment = Segment::open(n * 10, n as u32, 0);
+                segment.extend(n * 10 + 10, 100, 0, 0, false);
                 segment
             })
             .collect()
     }
 
-    fn settings(retention_ms: i64, retention_bytes: i64) -> StreamSettings {
-        let overrides = [("retention.ms", retention_ms), ("retention.bytes", retention_bytes)];
-        let overrides = overrides.map(|(name, value)| (name.to_owned(), value.to_string())).into();
+    fn settings(retention_bytes: i64) -> StreamSettings {
+        let overrides = [("retention.bytes".to_owned(), retention_bytes.to_string())].into();
         StreamSettings::effective(&overrides, &BrokerSettings::default())
     }
 
     #[test]
-    fn segments_expire_by_the_time_of_their_last_append() {
-        let until = |retention_ms, now_ms| expired_until(segments().iter(), 300, &settings(retention_ms, -1), now_ms);
-        assert_eq!(until(HOUR, HOUR), None);
-        assert_eq!(until(HOUR, HOUR + 1), Some(10));
-        assert_eq!(until(HOUR, 3 * HOUR + 1), Some(30));
-        assert_eq!(until(-1, i64::MAX), None);
-    }
-
-    #[test]
     fn segments_expire_by_size_while_enough_is_left() {
-        let until = |retention_bytes| expired_until(segments().iter(), 300, &settings(-1, retention_bytes), 0);
+        let until = |retention_bytes| surplus_until(segments().iter(), 300, &settings(retention_bytes));
         assert_eq!(until(-1), None);
         assert_eq!(until(201), None);
         assert_eq!(until(200), Some(10));

@@ -5,6 +5,7 @@
 //! - [`append`]: records in
 //! - [`read`]: records and offsets out
 //! - [`encryption`]: encryption at rest, started and stopped
+//! - [`retention`]: what has been kept for long enough
 //! - [`space`]: disk space given back
 //! - [`capacity`]: what a shard takes and gives: token buckets, pure
 //! - [`gauges`]: those of a stream's shards, and its policy for what goes beyond
@@ -33,6 +34,7 @@ pub mod catalog;
 pub mod encryption;
 mod gauges;
 pub mod read;
+pub mod retention;
 pub mod space;
 pub mod stream;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! - [`tail`]: the newest batches, kept in memory for readers at the end
 //! - [`disk`]: batches as they lie in the store, some of them sealed
 //! - [`producers`]: idempotent producers of one partition
+//! - [`times`]: what was appended since when
 //! - [`recover`]: from what is stored to partitions that take appends
 //!
 //! Called by `broker`, which owns streams and knows why a partition exists.
@@ -21,4 +22,5 @@ pub mod producers;
 pub mod recover;
 pub mod segment;
 pub mod tail;
+pub mod times;
 pub mod writer;

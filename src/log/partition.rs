@@ -25,7 +25,7 @@ use crate::store::{Batch, Family, Store, StoreError};
 pub struct Partition {
     pub id: PartitionId,
     append: Mutex<AppendState>,
-    index: RwLock<Index>,
+    pub(super) index: RwLock<Index>,
     /// One past the last record that is committed: what readers wait on.
     end: watch::Sender<Offset>,
     deleted: AtomicBool,
@@ -37,14 +37,16 @@ struct AppendState {
     producers: Producers,
 }
 
-struct Index {
-    log_start: Offset,
-    segments: Vec<Segment>,
-    tail: Tail,
+pub(super) struct Index {
+    pub log_start: Offset,
+    pub segments: Vec<Segment>,
+    pub tail: Tail,
+    /// Nothing that can be read was appended earlier, as far as someone has looked: `log::times`.
+    pub oldest_append_ms: i64,
 }
 
 impl Index {
-    fn live(&self) -> impl Iterator<Item = &Segment> {
+    pub fn live(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter().filter(|segment| segment.end_offset > self.log_start)
     }
 }
@@ -118,7 +120,7 @@ impl Partition {
         Partition {
             id,
             append: Mutex::new(AppendState { next_offset: end, last_append_ms, producers }),
-            index: RwLock::new(Index { log_start, segments, tail: Tail::default() }),
+            index: RwLock::new(Index { log_start, segments, tail: Tail::default(), oldest_append_ms: i64::MIN }),
             end: watch::Sender::new(end),
             deleted: AtomicBool::new(false),
         }
@@ -300,7 +302,7 @@ impl Partition {
         Ok(batches)
     }
 
-    fn segment_from(&self, offset: Offset) -> Option<Segment> {
+    pub(super) fn segment_from(&self, offset: Offset) -> Option<Segment> {
         let index = self.index.read();
         index.segments.get(segment::find(&index.segments, offset)).cloned()
     }

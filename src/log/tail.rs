@@ -52,6 +52,18 @@ impl Tail {
         self.batches.pop_front();
     }
 
+    /// The batch that holds `offset`.
+    pub fn holding(&self, offset: Offset) -> Option<&StoredBatch> {
+        let at = self.batches.partition_point(|batch| batch.last_offset < offset);
+        self.batches.get(at).filter(|batch| batch.base_offset <= offset)
+    }
+
+    /// The first batch appended at `ms` or later. None where it may lie before the tail, or is not there yet.
+    pub fn first_appended_at(&self, ms: i64) -> Option<&StoredBatch> {
+        self.batches.front().filter(|first| first.append_time_ms() < ms)?;
+        self.batches.get(self.batches.partition_point(|batch| batch.append_time_ms() < ms))
+    }
+
     /// The batches from the one that holds `offset` on, up to `end`, at most `bytes_max` of them (the first one
     /// whatever its size). None when the tail begins after `offset`.
     pub fn read(&self, offset: Offset, end: Offset, bytes_max: usize) -> Option<Vec<StoredBatch>> {

@@ -4,11 +4,13 @@
 //! A change is applied under the stream's write lock and queued before that is released. Appends hold the read lock from
 //! choosing the shard to queueing the batch: each stands, in memory and in the store, wholly before a change or after it.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::{CatalogError, StreamRecord, empty_partition, json};
+use crate::broker::retention::expiry;
 use crate::broker::stream::State;
 use crate::broker::{Broker, Stream, durable};
 use crate::log::partition::Partition;
@@ -45,10 +47,28 @@ impl Draft<'_> {
         self.lineage.split(ordinal, at, end_offset, self.now_ms)
     }
 
+    /// Closes two shards whose hash keys meet and opens one that owns the keys of both; returns that one.
+    pub fn merge(&mut self, a: ShardOrdinal, b: ShardOrdinal) -> Result<ShardOrdinal, LineageError> {
+        self.lineage.merge(a, b, |index| end_of(self.partitions, index), self.now_ms)
+    }
+
+    /// Splits and merges shards until `target` divide the hash keys evenly.
+    pub fn scale(&mut self, target: NonZeroU32) -> Result<(), LineageError> {
+        self.lineage.scale(target, |index| end_of(self.partitions, index), self.now_ms)
+    }
+
     /// Splits shards until `target` are open.
     pub fn add_partitions(&mut self, target: u32) -> Result<Vec<Children>, LineageError> {
         self.lineage.add_partitions(target, |index| end_of(self.partitions, index), self.now_ms)
     }
+}
+
+/// A change that is applied in memory and on its way into the store.
+struct Queued<T> {
+    value: T,
+    done: oneshot::Receiver<Outcome>,
+    /// Set when the retention was changed: records appended before this go with the change.
+    expired_before_ms: Option<i64>,
 }
 
 fn end_of(partitions: &[Arc<Partition>], index: PartitionIndex) -> Offset {
@@ -63,8 +83,11 @@ impl Broker {
         stream: &Stream,
         change: impl FnOnce(&mut Draft<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (value, done) = self.queue_change(stream, change)?;
+        let Queued { value, done, expired_before_ms } = self.queue_change(stream, change)?;
         durable(done).await.map_err(CatalogError::Store)?;
+        if let Some(before_ms) = expired_before_ms {
+            self.expire_before(stream, before_ms).await.map_err(CatalogError::Store)?;
+        }
         Ok(value)
     }
 
@@ -72,7 +95,7 @@ impl Broker {
         &self,
         stream: &Stream,
         change: impl FnOnce(&mut Draft<'_>) -> Result<T, E>,
-    ) -> Result<(T, oneshot::Receiver<Outcome>), E> {
+    ) -> Result<Queued<T>, E> {
         let _changes = self.catalog.changes.lock();
         if stream.is_deleted() {
             return Err(CatalogError::NotFound.into());
@@ -87,9 +110,14 @@ impl Broker {
             partitions: &state.partitions,
         };
         let value = change(&mut draft)?;
-        let Draft { attributes, overrides, lineage, .. } = draft;
+        let Draft { attributes, overrides, lineage, now_ms, .. } = draft;
         state.attributes = Arc::new(attributes);
-        state.settings = self.catalog.effective(&overrides);
+        let settings = self.catalog.effective(&overrides);
+        // Under a longer retention nothing comes back that had expired under the old one.
+        let expired_before_ms = (settings.retention_ms != state.settings.retention_ms)
+            .then(|| expiry(&state.settings, now_ms).max(expiry(&settings, now_ms)))
+            .flatten();
+        state.settings = settings;
         state.overrides = overrides;
         for index in state.partitions.len() as u32..lineage.partitions() {
             let id = PartitionId { stream: stream.id, index: PartitionIndex(index) };
@@ -97,7 +125,7 @@ impl Broker {
         }
         state.lineage = Arc::new(lineage);
         state.refresh_leader_epochs();
-        Ok((value, self.queue_stream(stream, &state)))
+        Ok(Queued { value, done: self.queue_stream(stream, &state), expired_before_ms })
     }
 
     fn queue_stream(&self, stream: &Stream, state: &State) -> oneshot::Receiver<Outcome> {

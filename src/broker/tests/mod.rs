@@ -16,10 +16,12 @@ use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
 use crate::model::batch::{self, Compressor, Options, Producer, Record};
 use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
-use crate::model::settings::BrokerValues;
+use crate::model::settings::{BrokerValues, Overrides};
 use crate::model::shard::{LineageError, SplitAt};
 use crate::store::StoreError;
 use crate::store::memory::MemoryStore;
+
+mod retention;
 
 const PARTITIONS: u32 = 3;
 /// Small, so that epochs step every few batches.
