@@ -81,10 +81,7 @@ impl Broker {
         let (Some(partition), Some(&leader_epoch), Some(&last)) = found else {
             return Err(AppendError::NoSuchPartition);
         };
-        let data_key = match &state.attributes.encryption {
-            None => None,
-            Some(encryption) => Some(self.keys.data_key(stream.id, encryption.data_key_id)?),
-        };
+        let data_key = self.data_key(stream, &state.attributes)?;
         let new = NewBatch { bytes, leader_epoch, log_append_time, roll, data_key: data_key.as_deref() };
         let mut throttle_ms = 0;
         let (base_offset, append_ms, outcome) = match partition.append(&self.writer, new, now_ms)? {

@@ -5,14 +5,16 @@
 //! (`broker::catalog`), so each batch is appended wholly before the switch or after it, and the data key is durable
 //! before what it seals.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::broker::catalog::Draft;
 use crate::broker::{Broker, CatalogError, Stream};
 use crate::log::recover;
-use crate::model::attributes::Encryption;
+use crate::model::attributes::{Attributes, Encryption};
 use crate::model::ids::StreamId;
-use crate::store::crypt::{KeyError, KeyRing, NewDataKey};
+use crate::store::crypt::{DataKey, KeyError, KeyRing, NewDataKey};
 use crate::store::keys::Key;
 use crate::store::{Batch, Family, Store, StoreError};
 
@@ -64,6 +66,12 @@ impl Broker {
             }
         }
     }
+
+    /// What seals the appends to a stream with these attributes, if anything does.
+    pub(super) fn data_key(&self, stream: &Stream, attributes: &Attributes) -> Result<Option<Arc<DataKey>>, KeyError> {
+        let in_use = attributes.encryption.as_ref();
+        in_use.map(|encryption| self.keys.data_key(stream.id, encryption.data_key_id)).transpose()
+    }
 }
 
 /// Takes in all data keys that are stored. Blocks.
@@ -76,3 +84,6 @@ pub(super) fn load_keys(store: &dyn Store, keys: &KeyRing) -> Result<(), StoreEr
         keys.load(StreamId(u32::from_be_bytes(*stream)), u32::from_be_bytes(number), &record)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,8 @@ impl DiskBatch {
     }
 }
 
-/// The batches of `segment` from the one that holds `offset` on, a page of them.
+/// The batches of `segment` from the one that holds `offset` on, a page of them. What is no batch ends the page, and is an
+/// error where the page would begin with it.
 pub fn scan_segment(
     store: &dyn Store,
     partition: PartitionId,
@@ -80,9 +81,11 @@ pub fn scan_segment(
     })?;
     let mut batches = Vec::with_capacity(page.entries.len());
     for (key, value) in page.entries {
-        let batch = DiskBatch::parse(&key, value)?;
-        if batch.last_offset >= offset {
-            batches.push(batch);
+        match DiskBatch::parse(&key, value) {
+            Ok(batch) if batch.last_offset < offset => {}
+            Ok(batch) => batches.push(batch),
+            Err(error) if batches.is_empty() => return Err(error),
+            Err(_) => break,
         }
     }
     Ok(batches)

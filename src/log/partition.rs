@@ -267,7 +267,11 @@ impl Partition {
             next = next.max(segment.first_offset);
             // A page ends with the batch that reaches its bound. Asking for half of what is left, again and again, seldom
             // reads a large batch only to leave it out.
-            let page = scan_segment(store, self.id, &segment, next, end, bytes_max.saturating_sub(bytes) / 2)?;
+            let page_bytes = bytes_max.saturating_sub(bytes) / 2;
+            let page = match scan_segment(store, self.id, &segment, next, end, page_bytes) {
+                Ok(page) => page,
+                Err(error) => return self.cut_short(batches, error.into()),
+            };
             if page.is_empty() {
                 // The segment moved or was dropped between looking and reading: look again, once it shows.
                 match self.segment_from(next) {
@@ -289,9 +293,7 @@ impl Partition {
                         next = batch.last_offset + 1;
                         batches.push(batch);
                     }
-                    // A deleted stream takes its keys with it.
-                    Err(error) if batches.is_empty() && !self.is_deleted() => return Err(error),
-                    Err(_) => return Ok(batches),
+                    Err(error) => return self.cut_short(batches, error),
                 }
             }
         }
@@ -300,6 +302,19 @@ impl Partition {
             return Err(ReadError::OutOfRange { offset, log_start, end });
         }
         Ok(batches)
+    }
+
+    /// What a read answers when it can go no further.
+    fn cut_short(&self, batches: Vec<StoredBatch>, error: ReadError) -> Result<Vec<StoredBatch>, ReadError> {
+        // A deleted stream takes its keys with it.
+        if !batches.is_empty() || self.is_deleted() {
+            return Ok(batches);
+        }
+        if let ReadError::Store(error) = &error {
+            let PartitionId { stream, index } = self.id;
+            tracing::error!(%error, stream = stream.0, partition = index.0, "records cannot be read");
+        }
+        Err(error)
     }
 
     pub(super) fn segment_from(&self, offset: Offset) -> Option<Segment> {

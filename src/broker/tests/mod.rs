@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::catalog::NewStream;
 use super::{Broker, BrokerOptions, CatalogError, Stream};
 use crate::clock::Clock;
+use crate::config::MasterKey;
 use crate::log::partition::ReadError;
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
@@ -32,8 +33,8 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn open(store: &Arc<MemoryStore>, clock: &Clock, tail_bytes_max: usize) -> Arc<Broker> {
-    let options =
-        BrokerOptions { sync: false, tail_bytes_max, values: BrokerValues::default(), master_keys: Vec::new() };
+    let master_keys = vec![MasterKey { id: "key".into(), secret: [1; 32], disabled: false }];
+    let options = BrokerOptions { sync: false, tail_bytes_max, values: BrokerValues::default(), master_keys };
     Broker::open(store.clone(), options, clock.clone(), Metrics::new(10)).unwrap()
 }
 
@@ -96,6 +97,8 @@ enum Step {
     Reclaim,
     Kill,
     Stop,
+    /// What is appended from now on is sealed at rest, by a new key, or no longer.
+    Encrypt(bool),
     /// Another stream is filled and deleted: what it leaves must disturb nobody.
     Churn {
         batches: usize,
@@ -112,6 +115,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Reclaim),
         1 => Just(Step::Kill),
         1 => Just(Step::Stop),
+        1 => any::<bool>().prop_map(Step::Encrypt),
         2 => (1..30_usize).prop_map(|batches| Step::Churn { batches }),
     ];
     proptest::collection::vec(step, 1..60)
@@ -162,6 +166,8 @@ impl Rig {
                 self.store = Arc::new(self.store.survivor(true));
                 self.reopen();
             }
+            Step::Encrypt(true) => self.broker.start_encryption(&self.stream, "key").await.unwrap(),
+            Step::Encrypt(false) => self.broker.stop_encryption(&self.stream, "key").await.unwrap(),
             Step::Churn { batches } => self.churn(batches).await,
         }
     }

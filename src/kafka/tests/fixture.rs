@@ -39,7 +39,12 @@ impl Fixture {
         let mut config = Config::default();
         change(&mut config);
         let clock = Clock::manual(NOW_MS);
-        let options = BrokerOptions { sync: false, tail_bytes_max: 1 << 20, values: BrokerValues::default(), master_keys: Vec::new() };
+        let options = BrokerOptions {
+            sync: false,
+            tail_bytes_max: 1 << 20,
+            values: BrokerValues::default(),
+            master_keys: Vec::new(),
+        };
         let broker = Broker::open(Arc::new(MemoryStore::new()), options, clock.clone(), Metrics::new(10)).unwrap();
         let groups = Groups::open(broker.clone(), clock, GroupSettings::default()).unwrap();
         let listener = |name: &str, port| Advertised { name: name.into(), host: format!("{name}.example"), port };
