@@ -23,6 +23,8 @@ const READ_CALLS_PER_S: u64 = 5;
 const READ_REFUSED_MS: i64 = 1_000;
 /// ... and after an answer of the largest size, 10 MiB, those within the next 5 seconds.
 const READ_REFUSED_AFTER_LARGEST_MS: i64 = 5_000;
+/// The most that one answer of one shard has: five seconds' worth, so that a debt is seconds and not minutes.
+pub const ANSWER_BYTES_MAX: usize = 10 << 20;
 /// Debt is remembered up to this: as much as Kafka's quotas remember, whose window is ten seconds.
 pub const DEBT_MS_MAX: i64 = 10_000;
 /// Thousandths of a token in a token; milliseconds in a second.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Stream;
-use crate::broker::capacity::{Pipe, ReadGauge, Verdict, WriteGauge, WriteLimits};
+use crate::broker::capacity::{ANSWER_BYTES_MAX, Pipe, ReadGauge, Verdict, WriteGauge, WriteLimits};
 use crate::metrics::Throttled;
 use crate::model::attributes::{Attributes, LimitsPolicy};
 use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
@@ -120,13 +120,13 @@ impl Stream {
     }
 
     /// The pipe that records of `shard` go out by: of `consumer` if one is registered by that name, else the shared one.
-    pub fn read_pipe(&self, shard: ShardOrdinal, consumer: Option<&str>) -> ReadPipe<'_> {
+    pub fn read_pipe(self: &Arc<Self>, shard: ShardOrdinal, consumer: Option<&str>) -> ReadPipe {
         let policy = self.limits_policy();
         let owner = match consumer {
             Some(name) => self.owner(name),
             None => Owner::Shared,
         };
-        ReadPipe { stream: self, policy, owner, gauges: self.gauges_of(policy, shard) }
+        ReadPipe { stream: self.clone(), policy, owner, gauges: self.gauges_of(policy, shard) }
     }
 
     /// The shard that a partition's `offset` belongs to: its last one for what is not written yet, and for what is
@@ -184,9 +184,10 @@ impl PutGauge<'_> {
     }
 }
 
-/// 2 MiB a second of one shard, for one consumer or for those who have none of their own. See [`Stream::read_pipe`].
-pub struct ReadPipe<'a> {
-    stream: &'a Stream,
+/// 2 MiB a second of one shard, for one consumer or for those who have none of their own, by the policy of the moment
+/// that it was asked for: for one answer. See [`Stream::read_pipe`].
+pub struct ReadPipe {
+    stream: Arc<Stream>,
     policy: LimitsPolicy,
     owner: Owner,
     /// `None` where nothing is limited.
@@ -199,13 +200,23 @@ enum Owner {
     Consumer(Box<str>, Arc<Attributes>),
 }
 
-impl ReadPipe<'_> {
+impl ReadPipe {
     /// How long to wait before anything more may be read; 0 where limits are not enforced.
     pub fn wait_ms(&self, now_ms: i64) -> i64 {
         match (&self.gauges, self.policy) {
             (Some(gauges), LimitsPolicy::Enforce) => self.with_pipe(gauges, |pipe| pipe.wait_ms(now_ms)),
             (Some(_) | None, _) => 0,
         }
+    }
+
+    /// How many bytes one answer may have.
+    pub fn answer_bytes_max(&self) -> usize {
+        if self.policy == LimitsPolicy::Enforce { ANSWER_BYTES_MAX } else { usize::MAX }
+    }
+
+    /// Someone was told to wait.
+    pub fn count_refused(&self) {
+        self.stream.metrics.read_throttled.count(false);
     }
 
     /// `bytes` were read. Tells how long to wait before anything more is; 0 where limits are not enforced.

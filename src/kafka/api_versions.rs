@@ -27,7 +27,7 @@ pub async fn api_versions(cx: Context, request: ApiVersionsRequest) -> ApiVersio
 pub fn unsupported(correlation_id: i32) -> Answer {
     let error = ResponseError::UnsupportedVersion.code();
     let frame = encode_frame(&served().with_error_code(error), correlation_id, 0);
-    Answer { frame, error, close: false, grant: None }
+    Answer { frame, error, close: false, pause_ms: 0, grant: None }
 }
 
 fn served() -> ApiVersionsResponse {

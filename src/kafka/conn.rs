@@ -4,6 +4,10 @@
 //! other request stops reading until it is answered, as Kafka does. So a client that does not read its answers is no
 //! longer read from, holds one answer's memory at most, and is closed when it takes nothing for [`UNREAD_MAX_MS`].
 //!
+//! A client that goes beyond the limits of what it writes or reads is answered at once and then not read from for a
+//! while (KIP-219): clients that do not look at `throttle_time_ms` are slowed down by that alone. What it sent before it
+//! could know waits unread; requests that were under way already are answered. Its other connections go on.
+//!
 //! A frame's claimed length is checked before anything is reserved, and memory for it grows as its bytes arrive. Every
 //! request under way has its share of one budget for all connections, until it is answered.
 
@@ -21,7 +25,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::clock::Clock;
-use crate::kafka::{Answer, Client, Context, Door, Running, api_versions, error, row};
+use crate::kafka::{Answer, Client, Context, Door, Running, Started, api_versions, error, row};
 
 /// Produce requests of one connection that are under way at once.
 const PIPELINE_MAX: usize = 128;
@@ -99,24 +103,35 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
     let mut outgoing = Outgoing { socket: writer, clock: clock.clone() };
     let requests = Requests { door, client: Arc::new(client) };
     let mut running: FuturesOrdered<Running> = FuturesOrdered::new();
-    // The newest request under way is not Produce: nothing is read until it is answered.
+    // The newest request under way is not Produce, or brings a pause: nothing is read until it is answered.
     let mut blocked = false;
+    // Nothing is read before this.
+    let mut muted_until: Option<i64> = None;
     loop {
         let turn = tokio::select! {
             biased;
             Some(answer) = running.next(), if !running.is_empty() => {
                 blocked &= !running.is_empty();
-                outgoing.send(answer).await
+                let pause_ms = answer.pause_ms;
+                let sent = outgoing.send(answer).await;
+                if pause_ms > 0 {
+                    muted_until = muted_until.max(Some(clock.tick_ms().saturating_add(pause_ms)));
+                }
+                sent
             }
-            frame = incoming.frame(), if !blocked && running.len() < PIPELINE_MAX => {
+            frame = incoming.frame(), if !blocked && muted_until.is_none() && running.len() < PIPELINE_MAX => {
                 frame.and_then(|frame| requests.start(frame)).map(|started| {
-                    blocked = !started.pipelined;
-                    running.push_back(started.running);
+                    blocked = !started.reads_on;
+                    running.push_back(started.answer);
                 })
             }
             () = stopped(&mut stopping) => Err(Ending::Stopping),
+            () = clock.sleep_until(muted_until.unwrap_or_default()), if muted_until.is_some() => {
+                muted_until = None;
+                Ok(())
+            }
             // As with Kafka, also while an answer is awaited: it may be for someone who has gone.
-            () = clock.sleep_ms(idle_max_ms) => Err(Ending::Idle),
+            () = clock.sleep_ms(idle_max_ms), if muted_until.is_none() => Err(Ending::Idle),
         };
         match turn {
             Ok(()) => {}
@@ -261,11 +276,6 @@ struct Requests {
     client: Arc<Client>,
 }
 
-struct Started {
-    running: Running,
-    pipelined: bool,
-}
-
 impl Requests {
     /// Decodes a request and calls its handler. What cannot be told from its answer ends the connection, as with Kafka.
     fn start(&self, frame: Frame) -> Result<Started, Ending> {
@@ -279,7 +289,7 @@ impl Requests {
             }
             let correlation_id = i32::from(peek_i16(&bytes, 4)) << 16 | i32::from(peek_i16(&bytes, 6) as u16);
             let answer = api_versions::unsupported(correlation_id);
-            return Ok(Started { running: Box::pin(std::future::ready(answer)), pipelined: false });
+            return Ok(Started::before_others(std::future::ready(answer)));
         }
         let header = RequestHeader::decode(&mut bytes, row.key.request_header_version(version))
             .map_err(|error| Ending::Malformed(error.to_string()))?;
@@ -290,15 +300,16 @@ impl Requests {
             version,
             correlation_id: header.correlation_id,
         };
-        let running = (row.run)(context, bytes).map_err(|malformed| Ending::Malformed(malformed.to_string()))?;
+        let Started { answer, reads_on } =
+            (row.run)(context, bytes).map_err(|malformed| Ending::Malformed(malformed.to_string()))?;
         let door = self.door.clone();
-        let running = Box::pin(async move {
-            let answer = running.await;
+        let answer = Box::pin(async move {
+            let answer = answer.await;
             door.api_metrics[index].observe(error::name(answer.error), begun.seconds(&door));
             drop(permits);
             answer
         });
-        Ok(Started { running, pipelined: row.pipelined })
+        Ok(Started { answer, reads_on })
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Versions 4 to 18: sessions from 7 on (`sessions`), topic ids from 13 on. Byte limits bound the answer, but the first
 //! batch of an answer comes whatever its size, and whole batches only. `replica_id` is not looked at: there are no
-//! followers. Transactions are not served yet, so the last stable offset is the high watermark.
+//! followers. Where limits are enforced, a partition gives nothing while its shard's read pipe owes (`throttle`); the pipe
+//! is the shared one, or the one of a consumer that is registered by the client's id. Transactions are not served yet, so the last stable offset is the high watermark.
 
 use std::sync::Arc;
 
@@ -13,10 +14,11 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 
-use crate::broker::Stream;
+use crate::broker::{ReadPipe, Stream};
 use crate::kafka::budget::Grant;
 use crate::kafka::error::Codes;
 use crate::kafka::sessions::{Plan, TopicKey, Wanted};
+use crate::kafka::throttle::{self, Supply};
 use crate::kafka::{Context, error};
 use crate::log::partition::Partition;
 use crate::log::tail::StoredBatch;
@@ -51,7 +53,7 @@ pub async fn fetch(cx: Context, request: FetchRequest) -> (FetchResponse, Option
         let round = read_all(&cx, &plan, &limits.within(grant.bytes())).await;
         // Whole batches seldom fill a grant, so half of a small one must do for a client that wants more than it.
         let bytes_min = limits.bytes_min.min(grant.bytes() / 2);
-        let enough = round.bytes >= bytes_min || round.failed || plan.wanted.is_empty();
+        let enough = round.bytes >= bytes_min || round.failed || round.withheld || plan.wanted.is_empty();
         if enough || clock.tick_ms() >= deadline {
             grant.shrink(round.bytes);
             return (respond(&cx, plan, round), Some(grant));
@@ -93,17 +95,31 @@ struct Round {
     looks: Vec<Look>,
     bytes: usize,
     failed: bool,
+    /// A partition has records that its shard's pipe does not let through yet.
+    withheld: bool,
 }
 
 /// What one partition has.
 struct Look {
     data: PartitionData,
     /// Set when the partition exists.
-    log: Option<(Arc<Stream>, Arc<Partition>)>,
+    log: Option<Log>,
+}
+
+/// Where a look's records are from.
+struct Log {
+    stream: Arc<Stream>,
+    partition: Arc<Partition>,
+    /// That its records go out by, if there are any.
+    pipe: Option<ReadPipe>,
+    /// Behind the records of the look.
+    next_offset: Offset,
+    /// After how long the shard's pipe lets anything through; 0: it does.
+    withheld_ms: i64,
 }
 
 async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
-    let mut round = Round { looks: Vec::with_capacity(plan.wanted.len()), bytes: 0, failed: false };
+    let mut round = Round { looks: Vec::with_capacity(plan.wanted.len()), bytes: 0, failed: false, withheld: false };
     for (topic, wanted) in &plan.wanted {
         let look = match read_one(cx, topic, wanted, limits, round.bytes).await {
             Ok(look) => look,
@@ -112,6 +128,7 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
                 Look { data: refused(wanted.partition, error), log: None }
             }
         };
+        round.withheld |= look.log.as_ref().is_some_and(|log| log.withheld_ms > 0);
         round.bytes += look.data.records.as_ref().map_or(0, Bytes::len);
         round.looks.push(look);
     }
@@ -137,10 +154,15 @@ async fn read_one(
     error::check_leader_epoch(stream.leader_epoch(index), wanted.current_leader_epoch)?;
 
     let high_watermark = partition.end_offset();
-    let first_of_answer = bytes_before == 0 && limits.bytes_max > 0;
+    let has_records = wanted.fetch_offset < high_watermark && limits.bytes_max > 0;
+    let shard = stream.shard_at(index, wanted.fetch_offset).filter(|_| has_records);
+    let pipe = shard.map(|shard| stream.read_pipe(shard, cx.client_id.as_deref()));
+    let withheld_ms = pipe.as_ref().map_or(0, |pipe| pipe.wait_ms(broker.clock().tick_ms()));
+    let pipe_bytes_max = pipe.as_ref().map_or(usize::MAX, ReadPipe::answer_bytes_max);
+    let first_of_answer = bytes_before == 0 && limits.bytes_max > 0 && withheld_ms == 0;
     let partition_bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0);
-    let bytes_max = partition_bytes_max.min(limits.bytes_max.saturating_sub(bytes_before));
-    let batches = if bytes_max == 0 && !first_of_answer {
+    let bytes_max = partition_bytes_max.min(limits.bytes_max.saturating_sub(bytes_before)).min(pipe_bytes_max);
+    let batches = if withheld_ms > 0 || (bytes_max == 0 && !first_of_answer) {
         // The offset is still looked at: it may be out of range.
         broker.read(&partition, wanted.fetch_offset, wanted.fetch_offset, 0).await
     } else {
@@ -158,7 +180,8 @@ async fn read_one(
         .with_aborted_transactions(limits.read_committed.then(Vec::new))
         .with_preferred_read_replica((-1).into())
         .with_records(Some(joined(&batches)));
-    Ok(Look { data, log: Some((stream, partition)) })
+    let next_offset = batches.last().map_or(wanted.fetch_offset, |last| last.last_offset + 1);
+    Ok(Look { data, log: Some(Log { stream, partition, pipe, next_offset, withheld_ms }) })
 }
 
 fn refused(partition: i32, error: ResponseError) -> PartitionData {
@@ -190,7 +213,7 @@ async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
     let mut news: FuturesUnordered<_> = round
         .looks
         .iter()
-        .filter_map(|look| look.log.as_ref().map(|(_, partition)| (look.data.high_watermark, partition)))
+        .filter_map(|look| look.log.as_ref().map(|log| (look.data.high_watermark, &log.partition)))
         .map(|(seen, partition)| async move {
             // The sender lives in the partition, so this ends only with news.
             let _ = partition.watch_end().wait_for(|end| *end > seen || partition.is_deleted()).await;
@@ -203,6 +226,10 @@ async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
 }
 
 fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
+    let pause_ms = pause_ms(cx, &round);
+    if pause_ms > 0 && round.bytes == 0 && !round.failed {
+        return throttled(cx, &plan, pause_ms);
+    }
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut told = Vec::new();
     for ((topic, wanted), look) in plan.wanted.into_iter().zip(round.looks) {
@@ -230,11 +257,50 @@ fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
     if !told.is_empty() {
         cx.door.sessions.told(plan.session_id, told);
     }
-    FetchResponse::default().with_session_id(plan.session_id).with_responses(topics)
+    FetchResponse::default()
+        .with_session_id(plan.session_id)
+        .with_responses(topics)
+        .with_throttle_time_ms(pause_ms as i32)
+}
+
+/// An answer that gives nothing, because nothing that is there may go out yet: empty, as Kafka's, and a session that it
+/// would have opened is not, for a client takes no session from an answer that does not name its partitions.
+fn throttled(cx: &Context, plan: &Plan, pause_ms: i64) -> FetchResponse {
+    let response = FetchResponse::default().with_throttle_time_ms(pause_ms as i32);
+    if plan.full {
+        cx.door.sessions.forget(plan.session_id);
+        return response;
+    }
+    response.with_session_id(plan.session_id)
+}
+
+/// Charges the shards for what goes out. Tells for how long the connection is to pause.
+fn pause_ms(cx: &Context, round: &Round) -> i64 {
+    let now_ms = cx.door.broker.clock().tick_ms();
+    let mut supplies = Vec::new();
+    for look in &round.looks {
+        let Some((log, pipe)) = look.log.as_ref().and_then(|log| Some((log, log.pipe.as_ref()?))) else { continue };
+        let bytes = look.data.records.as_ref().map_or(0, Bytes::len);
+        let wait_ms = if log.withheld_ms > 0 {
+            pipe.count_refused();
+            log.withheld_ms
+        } else if bytes > 0 {
+            pipe.charge(bytes as u64, now_ms)
+        } else {
+            0
+        };
+        let more = log.next_offset < look.data.high_watermark;
+        supplies.push((&log.stream, Supply { wait_ms, more }));
+    }
+    let pause_ms = throttle::pause_ms(supplies.iter().map(|(_, supply)| *supply));
+    if pause_ms > 0 {
+        throttle::count(supplies.iter().filter(|(_, supply)| supply.wait_ms > 0).map(|(stream, _)| *stream), pause_ms);
+    }
+    pause_ms
 }
 
 fn count_out(look: &Look) {
-    let (Some((stream, _)), Some(records)) = (&look.log, &look.data.records) else { return };
+    let (Some(Log { stream, .. }), Some(records)) = (&look.log, &look.data.records) else { return };
     if records.is_empty() {
         return;
     }

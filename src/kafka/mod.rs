@@ -3,7 +3,7 @@
 //!
 //! A handler is a plain function from a request to a future of its answer. What it does before it returns the future
 //! happens in the order of the connection; Produce fixes its place in the log there, and its answer comes later, so
-//! that a connection is pipelined. All others are answered before the next request of their connection is read, as
+//! that a connection is pipelined, and at most one request of it goes beyond its limits. All others are answered before the next request of their connection is read, as
 //! Kafka does.
 //!
 //! Only this folder knows Kafka's messages.
@@ -38,6 +38,7 @@ mod producers;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod topics;
 
 use budget::{AnswerBudget, Grant};
@@ -50,9 +51,14 @@ pub struct Row {
     /// The lowest version told in ApiVersions, where that differs (Produce).
     pub advertised_min: i16,
     pub name: &'static str,
-    /// Produce: the next request is read before this one is answered.
-    pub pipelined: bool,
-    run: fn(Context, Bytes) -> Result<Running, Malformed>,
+    run: fn(Context, Bytes) -> Result<Started, Malformed>,
+}
+
+/// A request that has been started.
+pub struct Started {
+    answer: Running,
+    /// The next request is read before this one is answered: Produce, unless it brought a pause.
+    reads_on: bool,
 }
 
 /// A request being answered.
@@ -66,6 +72,8 @@ pub struct Answer {
     pub error: i16,
     /// The connection is closed after it (acks=0 that failed).
     pub close: bool,
+    /// Nothing is read from the connection for this long after it (KIP-219).
+    pub pause_ms: i64,
     /// Memory that it holds until it is sent.
     pub grant: Option<Grant>,
 }
@@ -141,7 +149,7 @@ impl<R> Reply<R> {
         R: Encodable + HeaderVersion,
     {
         let frame = self.response.and_then(|response| encode_frame(&response, cx.correlation_id, cx.version));
-        Answer { close: self.close, error: self.error, frame, grant: None }
+        Answer { close: self.close, error: self.error, frame, pause_ms: 0, grant: None }
     }
 }
 
@@ -164,6 +172,13 @@ fn encode_frame<R: Encodable + HeaderVersion>(response: &R, correlation_id: i32,
     Some(frame)
 }
 
+impl Started {
+    /// One that is answered before the next request is read.
+    fn before_others(answer: impl Future<Output = Answer> + Send + 'static) -> Started {
+        Started { answer: Box::pin(answer), reads_on: false }
+    }
+}
+
 /// A row: `Key, Request, handler, codes of a response`.
 macro_rules! row {
     ($key:ident, $request:ty, $handler:path, $codes:expr) => {
@@ -172,11 +187,10 @@ macro_rules! row {
             versions: <$request as Message>::VERSIONS,
             advertised_min: <$request as Message>::VERSIONS.min,
             name: stringify!($key),
-            pipelined: false,
             run: |cx, body| {
                 let request: $request = guard::decode(body, cx.version)?;
                 let answer = $handler(cx.clone(), request);
-                Ok(Box::pin(async move {
+                Ok(Started::before_others(async move {
                     let response = answer.await;
                     let mut codes = error::Codes::default();
                     error::note(&mut codes, &response, $codes);
@@ -194,18 +208,19 @@ const PRODUCE: Row = Row {
     // librdkafka before 2.11.1 stops compressing where the lowest version is not 0 (KAFKA-18659). 0 to 2 are refused.
     advertised_min: 0,
     name: "Produce",
-    pipelined: true,
     run: |cx, body| {
         let request: ProduceRequest = guard::decode(body, cx.version)?;
         let answered = request.acks != 0;
-        let answer = produce::produce(cx.clone(), request);
-        Ok(Box::pin(async move {
+        let (answer, pause_ms) = produce::produce(cx.clone(), request);
+        let answer = Box::pin(async move {
             let response = answer.await;
             let error = produce::first_error(&response);
             // A client that wants no answer learns of an error by losing its connection, as with Kafka.
             let close = !answered && error != 0;
-            Reply { response: answered.then_some(response), error, close }.encode(&cx)
-        }))
+            Answer { pause_ms, ..Reply { response: answered.then_some(response), error, close }.encode(&cx) }
+        });
+        // What stands behind a request that went beyond its limits waits, like what is not sent yet.
+        Ok(Started { answer, reads_on: pause_ms == 0 })
     },
 };
 
@@ -215,13 +230,12 @@ const FETCH: Row = Row {
     versions: <FetchRequest as Message>::VERSIONS,
     advertised_min: <FetchRequest as Message>::VERSIONS.min,
     name: "Fetch",
-    pipelined: false,
     run: |cx, body| {
         let request: FetchRequest = guard::decode(body, cx.version)?;
-        Ok(Box::pin(async move {
+        Ok(Started::before_others(async move {
             let (response, grant) = fetch::fetch(cx.clone(), request).await;
-            let error = fetch::first_error(&response);
-            Answer { grant, ..Reply { response: Some(response), error, close: false }.encode(&cx) }
+            let (error, pause_ms) = (fetch::first_error(&response), response.throttle_time_ms.into());
+            Answer { grant, pause_ms, ..Reply { response: Some(response), error, close: false }.encode(&cx) }
         }))
     },
 };

@@ -1,6 +1,9 @@
 //! Produce (0). Two stages: [`produce`] validates and queues every partition's batch before it returns, so that the
 //! connection's order is the log's; the future it returns waits for the commits.
 //!
+//! A batch that goes beyond its shard's limits is taken all the same, and its connection pauses until the shard has
+//! recovered (KIP-124, KIP-219); what was owed before it counts, so that all who write to the shard share its rate.
+//!
 //! Versions 3 to 13: from 10 on a wrong leader is told who leads (never wrong here); 13 names topics by id.
 
 use std::future::Future;
@@ -33,11 +36,14 @@ struct Refusal {
 }
 
 struct PlacedTopic {
+    /// `None` where there is none.
+    stream: Option<Arc<Stream>>,
     response: TopicProduceResponse,
     partitions: Vec<(i32, Placed)>,
 }
 
-pub fn produce(cx: Context, request: ProduceRequest) -> impl Future<Output = ProduceResponse> + Send + 'static {
+/// The answer, and for how long the connection is to pause after it.
+pub fn produce(cx: Context, request: ProduceRequest) -> (impl Future<Output = ProduceResponse> + Send + 'static, i64) {
     let refusal = refuse_whole(&request);
     let all_replicas = request.acks == -1;
     let topics: Vec<PlacedTopic> = request
@@ -48,7 +54,8 @@ pub fn produce(cx: Context, request: ProduceRequest) -> impl Future<Output = Pro
             None => place_topic(&cx, topic, all_replicas),
         })
         .collect();
-    async move {
+    let pause_ms = pause_ms(&topics);
+    let answer = async move {
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -57,14 +64,33 @@ pub fn produce(cx: Context, request: ProduceRequest) -> impl Future<Output = Pro
             }
             responses.push(topic.response.with_partition_responses(partitions));
         }
-        ProduceResponse::default().with_responses(responses)
-    }
+        ProduceResponse::default().with_responses(responses).with_throttle_time_ms(pause_ms as i32)
+    };
+    (answer, pause_ms)
 }
 
 /// The code of the first partition that failed, or 0.
 pub fn first_error(response: &ProduceResponse) -> i16 {
     let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     codes.find(|partition| partition.error_code != error::NONE).map_or(error::NONE, |partition| partition.error_code)
+}
+
+/// The longest that any shard needs to recover: a connection pauses as a whole. It is seconds at most, because more is
+/// not remembered (`capacity::DEBT_MS_MAX`).
+fn pause_ms(topics: &[PlacedTopic]) -> i64 {
+    let mut longest_ms = 0;
+    for topic in topics {
+        let queued = |placed: &Placed| match placed {
+            Placed::Queued(ticket) => ticket.throttle_ms(),
+            Placed::Refused(_) => 0,
+        };
+        let topic_ms = topic.partitions.iter().map(|(_, placed)| queued(placed)).max().unwrap_or(0);
+        if let (Some(stream), true) = (&topic.stream, topic_ms > 0) {
+            stream.metrics.write_throttled.paused(topic_ms);
+        }
+        longest_ms = longest_ms.max(topic_ms);
+    }
+    longest_ms
 }
 
 fn refuse_whole(request: &ProduceRequest) -> Option<ResponseError> {
@@ -80,7 +106,7 @@ fn refused_topic(topic: TopicProduceData, error: ResponseError) -> PlacedTopic {
     let refused = |partition: PartitionProduceData| (partition.index, Placed::Refused(Refusal::of(error)));
     let partitions = topic.partition_data.into_iter().map(refused).collect();
     let response = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.topic_id);
-    PlacedTopic { response, partitions }
+    PlacedTopic { stream: None, response, partitions }
 }
 
 fn place_topic(cx: &Context, topic: TopicProduceData, all_replicas: bool) -> PlacedTopic {
@@ -96,7 +122,7 @@ fn place_topic(cx: &Context, topic: TopicProduceData, all_replicas: bool) -> Pla
     };
     let partitions = topic.partition_data.into_iter().map(place).collect();
     let response = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.topic_id);
-    PlacedTopic { response, partitions }
+    PlacedTopic { stream: Some(stream), response, partitions }
 }
 
 fn place_partition(

@@ -132,6 +132,11 @@ impl Sessions {
         }
     }
 
+    /// Ends a session.
+    pub fn forget(&self, session_id: i32) {
+        self.cache.lock().remove(&session_id);
+    }
+
     fn make_room(&self, cache: &mut HashMap<i32, Session>, now_ms: i64) -> bool {
         if cache.len() < self.max {
             return true;

@@ -12,3 +12,4 @@ mod produce;
 mod retention;
 mod samples;
 mod table;
+mod throttling;
