@@ -19,6 +19,7 @@ use crate::metrics::{Metrics, Scrape};
 use crate::model::ids::PartitionIndex;
 use crate::model::settings::BrokerValues;
 use crate::reaper;
+use crate::scaler;
 use crate::store::rocks::{OpenError, RocksOptions, RocksStore};
 use crate::store::{Store, StoreError};
 
@@ -103,6 +104,7 @@ impl Server {
                 async move { forget_deleted(&broker, &groups).await }
             })
         });
+        workers.spawn(scaler::run(broker.clone(), config.shards_max));
         workers.spawn(groups.run_timers());
         let http_addr = bound.http.1;
         let mut doors = vec![tokio::spawn(http::serve(bound.http.0, state, clock, watching))];

@@ -7,6 +7,7 @@
 //! - [`encryption`]: encryption at rest, started and stopped
 //! - [`retention`]: what has been kept for long enough
 //! - [`space`]: disk space given back
+//! - [`traffic`]: what is written over time, for on-demand capacity
 //! - [`capacity`]: what a shard takes and gives: token buckets, pure
 //! - [`gauges`]: those of a stream's shards, and its policy for what goes beyond
 //!
@@ -37,6 +38,7 @@ pub mod read;
 pub mod retention;
 pub mod space;
 pub mod stream;
+pub mod traffic;
 #[cfg(test)]
 mod tests;
 

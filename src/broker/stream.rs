@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use uuid::Uuid;
 
 use crate::broker::gauges::Gauges;
+use crate::broker::traffic::{Traffic, Written};
 use crate::log::partition::Partition;
 use crate::metrics::StreamMetrics;
 use crate::model::attributes::{Attributes, Transition};
@@ -25,6 +26,7 @@ pub struct Stream {
     pub metrics: StreamMetrics,
     pub(super) state: RwLock<State>,
     pub(super) gauges: Gauges,
+    pub(super) traffic: Traffic,
     deleted: AtomicBool,
 }
 
@@ -41,6 +43,8 @@ pub(super) struct State {
     pub leader_epochs: Vec<i32>,
     /// Of each partition: its last generation, kept for the same reason.
     pub last_shards: Vec<LastShard>,
+    /// Of each partition: what was appended to it.
+    pub written: Vec<Written>,
 }
 
 #[derive(Clone, Copy)]
@@ -66,24 +70,24 @@ impl State {
             partitions,
             leader_epochs: Vec::new(),
             last_shards: Vec::new(),
+            written: Vec::new(),
         };
         state.refresh_leader_epochs();
         state
     }
 
     pub fn refresh_leader_epochs(&mut self) {
-        let mut epochs = vec![0; self.partitions.len()];
         let mut shards = vec![LastShard { ordinal: ShardOrdinal(0), start_offset: 0 }; self.partitions.len()];
         // Ascending by ordinal, so that a partition's last generation wins.
         for shard in self.lineage.shards() {
             let at = shard.partition.0 as usize;
-            if let (Some(epoch), Some(last)) = (epochs.get_mut(at), shards.get_mut(at)) {
-                *epoch = shard.leader_epoch;
+            if let Some(last) = shards.get_mut(at) {
                 *last = LastShard { ordinal: shard.ordinal, start_offset: shard.start_offset };
             }
         }
-        self.leader_epochs = epochs;
+        self.leader_epochs = self.lineage.leader_epochs();
         self.last_shards = shards;
+        self.written.resize_with(self.partitions.len(), Written::default);
     }
 }
 
@@ -95,6 +99,7 @@ impl Stream {
         claimed_replicas: i16,
         metrics: StreamMetrics,
         state: State,
+        traffic: Traffic,
     ) -> Stream {
         let deleted = AtomicBool::new(false);
         Stream {
@@ -105,6 +110,7 @@ impl Stream {
             metrics,
             state: RwLock::new(state),
             gauges: Gauges::default(),
+            traffic,
             deleted,
         }
     }

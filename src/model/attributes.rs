@@ -101,6 +101,9 @@ pub struct Attributes {
     /// MiB/s of writes that the stream is kept ready for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_mibps: Option<u32>,
+    /// When capacity beyond what is needed was last given back: loads from before count no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_released_ms: Option<i64>,
     #[serde(default)]
     pub distribution: RecordDistribution,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -120,6 +123,7 @@ impl Attributes {
             encryption: None,
             shard_metrics: BTreeSet::new(),
             warm_mibps: None,
+            capacity_released_ms: None,
             distribution: RecordDistribution::PartitionKey,
             consumers: Vec::new(),
         }

@@ -10,6 +10,7 @@
 //! | Meta | `'l', stream u32, partition u32` | log start offset: `u64` |
 //! | Meta | `'p', stream u32, partition u32` | producers of a partition: `log::producers` |
 //! | Meta | `'k', stream u32, number u32` | a data key of a stream, wrapped: [`super::crypt::master`] |
+//! | Meta | `'T', stream u32` | the highest loads of an on-demand stream: JSON, `broker::traffic` |
 //! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
 //! | Meta | `'b'` | the broker's altered settings: JSON, `broker::catalog` |
 //! | Meta | `'G', group` | a consumer group: JSON, `group` |
@@ -32,6 +33,7 @@ pub enum Key<'a> {
     Cluster,
     Epoch,
     Stream(StreamId),
+    Traffic(StreamId),
     Segment {
         partition: PartitionId,
         first_offset: Offset,
@@ -65,6 +67,10 @@ impl Key<'_> {
             Key::Epoch => out.put_u8(b'e'),
             Key::Stream(stream) => {
                 out.put_u8(b's');
+                out.put_u32(stream.0);
+            }
+            Key::Traffic(stream) => {
+                out.put_u8(b'T');
                 out.put_u32(stream.0);
             }
             Key::Segment { partition, first_offset } => {

@@ -128,6 +128,16 @@ impl Broker {
         Ok(Queued { value, done: self.queue_stream(stream, &state), expired_before_ms })
     }
 
+    /// What `work` makes of the stream as it stands, while nothing can change it; `None` once it is deleted. For what is
+    /// kept beside the stream's record: what `work` queues comes before a deletion or not at all.
+    pub(in crate::broker) fn while_unchanged<T>(&self, stream: &Stream, work: impl FnOnce(&State) -> T) -> Option<T> {
+        let _changes = self.catalog.changes.lock();
+        if stream.is_deleted() {
+            return None;
+        }
+        Some(work(&stream.state.read()))
+    }
+
     fn queue_stream(&self, stream: &Stream, state: &State) -> oneshot::Receiver<Outcome> {
         let record = StreamRecord {
             name: stream.name.to_string(),

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::broker::stream::State;
+use crate::broker::traffic::{History, Traffic};
 use crate::broker::{Broker, Stream, durable};
 use crate::clock::Clock;
 use crate::log::partition::Partition;
@@ -92,6 +93,7 @@ struct StreamRecord {
 pub(super) struct Records {
     cluster: Option<ClusterRecord>,
     streams: Vec<(StreamId, StreamRecord)>,
+    traffic: HashMap<StreamId, History>,
     dynamic: DynamicSettings,
     next_producer_id: i64,
 }
@@ -123,11 +125,21 @@ pub(super) fn load(store: &dyn Store) -> Result<Records, StoreError> {
     };
     let mut streams = Vec::new();
     recover::for_each_meta(store, b"s", |key, value| {
-        let id = key.get(1..).and_then(|id| id.try_into().ok()).ok_or_else(|| corrupt("a stream's key"))?;
-        streams.push((StreamId(u32::from_be_bytes(id)), parse(&value)?));
+        streams.push((stream_of(&key)?, parse(&value)?));
         Ok(())
     })?;
-    Ok(Records { cluster, streams, dynamic: dynamic.unwrap_or_default(), next_producer_id })
+    let mut traffic = HashMap::new();
+    recover::for_each_meta(store, b"T", |key, value| {
+        traffic.insert(stream_of(&key)?, parse(&value)?);
+        Ok(())
+    })?;
+    Ok(Records { cluster, streams, traffic, dynamic: dynamic.unwrap_or_default(), next_producer_id })
+}
+
+/// The stream that a key of one letter and a stream's number is about.
+fn stream_of(key: &[u8]) -> Result<StreamId, StoreError> {
+    let id = key.get(1..).and_then(|id| id.try_into().ok()).ok_or_else(|| corrupt("a stream's key"))?;
+    Ok(StreamId(u32::from_be_bytes(id)))
 }
 
 impl Records {
@@ -142,7 +154,7 @@ impl Records {
 
 impl Catalog {
     pub fn new(
-        records: Records,
+        mut records: Records,
         mut partitions: HashMap<PartitionId, Arc<Partition>>,
         values: BrokerValues,
         clock: &Clock,
@@ -180,7 +192,8 @@ impl Catalog {
             let state = State::new(record.lineage, attributes, record.overrides, settings, logs);
             let name: Arc<str> = record.name.into();
             let handles = metrics.stream(&name);
-            let stream = Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state);
+            let traffic = Traffic::remembered(records.traffic.remove(&id));
+            let stream = Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state, traffic);
             catalog.insert(Arc::new(stream));
         }
         catalog
@@ -269,7 +282,9 @@ impl Broker {
         let name: Arc<str> = record.name.into();
         let handles = self.metrics.stream(&name);
         let state = State::new(record.lineage, new.attributes, record.overrides, settings, partitions);
-        let stream = Arc::new(Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state));
+        let traffic = Traffic::default();
+        let stream = Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state, traffic);
+        let stream = Arc::new(stream);
         self.catalog.insert(stream.clone());
         Ok((stream, done))
     }

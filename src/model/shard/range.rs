@@ -27,7 +27,7 @@ impl HashKeyRange {
     }
 
     /// Where the upper half begins.
-    pub(super) fn midpoint(&self) -> u128 {
+    pub fn midpoint(&self) -> u128 {
         self.start.saturating_add(self.span() / 2).saturating_add(1)
     }
 

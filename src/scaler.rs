@@ -1,1 +1,0 @@
-//! On-demand capacity: when a stream gets more shards.
