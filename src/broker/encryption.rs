@@ -67,6 +67,15 @@ impl Broker {
         }
     }
 
+    /// Says at the start which streams take nothing more, because their key cannot be used.
+    pub(super) fn warn_of_locked_streams(&self) {
+        for stream in self.streams_in_any_state() {
+            if let Err(error) = self.data_key(&stream, &stream.attributes()) {
+                tracing::warn!(stream = &*stream.name, %error, "an encrypted stream cannot be written");
+            }
+        }
+    }
+
     /// What seals the appends to a stream with these attributes, if anything does.
     pub(super) fn data_key(&self, stream: &Stream, attributes: &Attributes) -> Result<Option<Arc<DataKey>>, KeyError> {
         let in_use = attributes.encryption.as_ref();

@@ -88,7 +88,9 @@ impl Broker {
         let writer = Writer::start(store.clone(), writer_options, metrics.clone(), clock.clone())
             .map_err(|error| StoreError::NotDone(error.to_string()))?;
         let catalog = catalog::Catalog::new(records, recovered.partitions, options.values, &clock, &metrics, &writer);
-        Ok(Arc::new(Broker { store, keys, writer, catalog, clock, metrics }))
+        let broker = Arc::new(Broker { store, keys, writer, catalog, clock, metrics });
+        broker.warn_of_locked_streams();
+        Ok(broker)
     }
 
     pub fn clock(&self) -> &Clock {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod connections;
+mod encryption;
 mod fetch;
 mod groups;
 mod harness;
