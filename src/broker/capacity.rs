@@ -209,7 +209,8 @@ pub struct ReadGauge {
 }
 
 impl ReadGauge {
-    const CALLS: Rate = Rate::steady(READ_CALLS_PER_S);
+    /// Of GetRecords, and of GetShardIterator apart from those.
+    pub const CALLS: Rate = Rate::steady(READ_CALLS_PER_S);
 
     /// A call of GetRecords is to begin. A refused one counts for nothing.
     pub fn begin_call(&mut self, now_ms: i64) -> Verdict {

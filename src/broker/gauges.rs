@@ -17,7 +17,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::Stream;
-use crate::broker::capacity::{ANSWER_BYTES_MAX, Pipe, ReadGauge, Verdict, WriteGauge, WriteLimits};
+use crate::broker::capacity::{ANSWER_BYTES_MAX, Bucket, Pipe, ReadGauge, Verdict, WriteGauge, WriteLimits};
+use crate::broker::stream::State;
 use crate::metrics::Throttled;
 use crate::model::attributes::{Attributes, LimitsPolicy};
 use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
@@ -40,6 +41,8 @@ struct Shards {
 struct ShardGauges {
     write: Mutex<WriteGauge>,
     read: Mutex<ReadGauge>,
+    /// Places to read from that were given out.
+    iterators: Mutex<Bucket>,
     /// Of consumers that have a pipe of their own, by name.
     pipes: Mutex<HashMap<Box<str>, Pipe>>,
 }
@@ -96,11 +99,12 @@ impl Stream {
         self.settings().limits
     }
 
-    /// The gauge that records put to `shard` go through.
-    pub fn put_gauge(&self, shard: ShardOrdinal) -> PutGauge<'_> {
-        let policy = self.limits_policy();
-        let limits = WriteLimits::new(self.attributes().record_kib_max);
-        PutGauge { stream: self, policy, limits, gauges: self.gauges_of(policy, shard) }
+    /// The gauge that records put to `shard` go through. `state` is the stream's, which the caller has locked.
+    pub(super) fn put_gauge(&self, state: &State, shard: ShardOrdinal) -> PutGauge<'_> {
+        let policy = state.settings.limits;
+        let limits = WriteLimits::new(state.attributes.record_kib_max);
+        let gauges = (policy != LimitsPolicy::Off).then(|| self.gauges.of(shard, || state.lineage.clone()));
+        PutGauge { stream: self, policy, limits, gauges }
     }
 
     /// Whether a call may read from `shard` through the shared pipe. One that may is to end with [`Stream::end_read`].
@@ -108,6 +112,14 @@ impl Stream {
         let policy = self.limits_policy();
         let Some(gauges) = self.gauges_of(policy, shard) else { return Verdict::Granted };
         let verdict = gauges.read.lock().begin_call(now_ms);
+        self.judged(policy, verdict, &self.metrics.read_throttled)
+    }
+
+    /// Whether one more place to read `shard` from may be given out.
+    pub fn begin_iterator(&self, shard: ShardOrdinal, now_ms: i64) -> Verdict {
+        let policy = self.limits_policy();
+        let Some(gauges) = self.gauges_of(policy, shard) else { return Verdict::Granted };
+        let verdict = gauges.iterators.lock().take(ReadGauge::CALLS, 1, now_ms);
         self.judged(policy, verdict, &self.metrics.read_throttled)
     }
 

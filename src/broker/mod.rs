@@ -6,6 +6,8 @@
 //! - [`read`]: records and offsets out
 //! - [`encryption`]: encryption at rest, started and stopped
 //! - [`retention`]: what has been kept for long enough
+//! - [`put`], [`shards`]: the same by hash key and by shard
+//! - `secret`: what doors seal
 //! - [`space`]: disk space given back
 //! - [`traffic`]: what is written over time, for on-demand capacity
 //! - [`capacity`]: what a shard takes and gives: token buckets, pure
@@ -34,8 +36,11 @@ pub mod capacity;
 pub mod catalog;
 pub mod encryption;
 mod gauges;
+pub mod put;
 pub mod read;
 pub mod retention;
+mod secret;
+pub mod shards;
 pub mod space;
 pub mod stream;
 pub mod traffic;
@@ -69,6 +74,7 @@ pub struct Broker {
     catalog: catalog::Catalog,
     clock: Clock,
     metrics: Arc<Metrics>,
+    secret: secret::Secret,
 }
 
 impl Broker {
@@ -88,7 +94,8 @@ impl Broker {
         let writer = Writer::start(store.clone(), writer_options, metrics.clone(), clock.clone())
             .map_err(|error| StoreError::NotDone(error.to_string()))?;
         let catalog = catalog::Catalog::new(records, recovered.partitions, options.values, &clock, &metrics, &writer);
-        let broker = Arc::new(Broker { store, keys, writer, catalog, clock, metrics });
+        let secret = secret::load(&*store, &writer, &clock)?;
+        let broker = Arc::new(Broker { store, keys, writer, catalog, clock, metrics, secret });
         broker.warn_of_locked_streams();
         Ok(broker)
     }

@@ -13,6 +13,7 @@
 //! | Meta | `'T', stream u32` | the highest loads of an on-demand stream: JSON, `broker::traffic` |
 //! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
 //! | Meta | `'b'` | the broker's altered settings: JSON, `broker::catalog` |
+//! | Meta | `'x'` | the cluster's secret: 32 bytes, `broker::secret` |
 //! | Meta | `'G', group` | a consumer group: JSON, `group` |
 //! | Meta | `'O', group, 0, topic, 0, partition u32` | a committed offset: JSON, `group` |
 //!
@@ -46,6 +47,7 @@ pub enum Key<'a> {
     },
     NextProducerId,
     BrokerSettings,
+    Secret,
     Group(&'a str),
     CommittedOffset {
         group: &'a str,
@@ -93,6 +95,7 @@ impl Key<'_> {
             }
             Key::NextProducerId => out.put_u8(b'i'),
             Key::BrokerSettings => out.put_u8(b'b'),
+            Key::Secret => out.put_u8(b'x'),
             Key::Group(group) => {
                 out.put_u8(b'G');
                 out.put_slice(group.as_bytes());

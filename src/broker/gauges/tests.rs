@@ -91,7 +91,7 @@ async fn puts_are_refused_counted_or_let_through_by_policy() {
         [(LimitsPolicy::Enforce, true, 1, 0), (LimitsPolicy::Observe, false, 0, 1), (LimitsPolicy::Off, false, 0, 0)]
     {
         let stream = bench.stream(policy).await;
-        let gauge = stream.put_gauge(FIRST);
+        let gauge = stream.put_gauge(&stream.state.read(), FIRST);
         assert_eq!(gauge.admit(MIB, 0), Verdict::Granted);
         assert_eq!(!gauge.admit(MIB, 0).is_granted(), refused, "{policy}");
         let counted = ["enforce", "observe"].map(|policy| bench.counted(&stream, "write", policy));
@@ -104,7 +104,10 @@ async fn both_protocols_fill_the_same_gauge() {
     let bench = Bench::new();
     let stream = bench.stream(LimitsPolicy::Enforce).await;
     assert_eq!(bench.append(&stream, 1_000, 1), 0);
-    assert_eq!(stream.put_gauge(FIRST).admit(1, bench.clock.tick_ms()), Verdict::Refused { wait_ms: 1 });
+    assert_eq!(
+        stream.put_gauge(&stream.state.read(), FIRST).admit(1, bench.clock.tick_ms()),
+        Verdict::Refused { wait_ms: 1 }
+    );
     assert_eq!(bench.append(&stream, 500, 1), 500);
     assert_eq!(bench.counted(&stream, "write", "enforce"), 2);
     bench.clock.advance(500);
@@ -144,8 +147,8 @@ async fn large_records_may_come_in_bursts_once_they_are_allowed() {
         Ok::<_, CatalogError>(())
     });
     allow.await.unwrap();
-    assert_eq!(stream.put_gauge(FIRST).admit(10 * MIB, 0), Verdict::Granted);
-    assert_eq!(stream.put_gauge(FIRST).admit(1, 0), Verdict::Refused { wait_ms: 1 });
+    assert_eq!(stream.put_gauge(&stream.state.read(), FIRST).admit(10 * MIB, 0), Verdict::Granted);
+    assert_eq!(stream.put_gauge(&stream.state.read(), FIRST).admit(1, 0), Verdict::Refused { wait_ms: 1 });
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! The Kafka door takes a batch out of a Produce request ([`single_batch`]), the log judges it ([`validate`]) and lays it
 //! into the store's value ([`assemble`]); ListOffsets and whoever needs records inside use [`offset_for_timestamp`],
-//! [`offset_of_max_timestamp`] and [`records`]; [`build`] encodes a batch from records.
+//! [`offset_of_max_timestamp`] and [`records`]; [`build`] encodes a batch from records, [`Plain`] the ones that the broker
+//! writes itself; [`partition_key`] names a record's key where keys are texts.
 //!
 //! Invariants:
 //! - Counts and lengths found inside are claims. Nothing is allocated by a claim, no loop runs longer than the bytes that
@@ -38,7 +39,9 @@ mod build;
 mod codec;
 mod cursor;
 mod error;
+mod exchange;
 mod header;
+mod plain;
 mod records;
 #[cfg(test)]
 mod samples;
@@ -49,7 +52,9 @@ pub use assemble::assemble;
 pub use build::{Options, Producer, build};
 pub use codec::{Codec, Compressor};
 pub use error::{BatchError, ErrorKind, RECORD_ERRORS_MAX, RecordError, RecordErrors, RecordFault};
+pub use exchange::{PARTITION_KEY_CHARS_MAX, partition_key};
 pub use header::{HEADER_LEN, Header, Split, at, single_batch, split};
+pub use plain::Plain;
 pub use records::{Record, RecordHeader, Records, offset_for_timestamp, offset_of_max_timestamp, records};
 pub use validate::{Rules, Validated, validate};
 

@@ -1,0 +1,227 @@
+//! Records out, by shard: a span of one partition's log, read in pages.
+//!
+//! Called by the Kinesis door and by `fanout`. A position is an offset of the shard's partition. Invariants:
+//! - A page holds records of its shard only, each once, in order; [`Page::next`] never goes back.
+//! - What is older than the stream's retention by its append time is hidden from the moment on, whether it has been
+//!   dropped or not.
+//! - An open shard's end is looked at together with the lineage ([`Stream::span`]), so a record that a reshard gives to a
+//!   child is never read as its parent's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::read::blocking;
+use crate::broker::retention::expiry;
+use crate::broker::{Broker, Stream};
+use crate::log::partition::{Partition, ReadError};
+use crate::log::segment::Segment;
+use crate::log::tail::StoredBatch;
+use crate::model::batch::{self, BatchError, Codec, Header};
+use crate::model::ids::{Offset, ShardOrdinal};
+use crate::model::shard::Shard;
+use crate::store::StoreError;
+
+/// Reads for one page that may show nothing (expired records, control batches) before an empty page goes out.
+const READS_MAX: usize = 8;
+
+/// A shard as it stands at one moment.
+#[derive(Clone)]
+pub struct Span {
+    pub shard: Shard,
+    pub partition: Arc<Partition>,
+    /// One past the last of its records that is committed.
+    pub end: Offset,
+}
+
+/// One record of a shard. Key and data share the batch's bytes where it is not compressed.
+#[derive(Clone, Debug)]
+pub struct ShardRecord {
+    pub offset: Offset,
+    pub append_ms: i64,
+    /// It is encrypted at rest.
+    pub sealed: bool,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+}
+
+impl ShardRecord {
+    /// As limits count it.
+    fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// Bounds of a page; its first record comes whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimits {
+    pub records_max: usize,
+    /// Of keys and data.
+    pub bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Page {
+    pub records: Vec<ShardRecord>,
+    /// Of keys and data.
+    pub bytes: usize,
+    /// Where the next page begins.
+    pub next: Offset,
+    /// How far the reader is behind the newest record: 0 when there is nothing more to read now.
+    pub behind_ms: i64,
+    /// The shard is closed and nothing more comes.
+    pub ended: bool,
+    /// The next record is left out for [`PageLimits::bytes_max`].
+    pub full: bool,
+}
+
+impl Span {
+    /// Whether a reader at `next` has had everything of a closed shard.
+    pub fn is_ended_at(&self, next: Offset) -> bool {
+        self.shard.end_offset.is_some_and(|end_offset| next >= end_offset)
+    }
+}
+
+impl Stream {
+    /// The shard and how far it goes now. `None` when there is no such shard, or no longer.
+    pub fn span(&self, ordinal: ShardOrdinal) -> Option<Span> {
+        // A reshard needs the write lock, so everything committed by now that lies at or after an open shard's start is
+        // its own.
+        let state = self.state.read();
+        let shard = state.lineage.shard(ordinal)?.clone();
+        let partition = state.partitions.get(shard.partition.0 as usize)?.clone();
+        let committed = partition.end_offset();
+        let end = shard.end_offset.map_or(committed, |end_offset| end_offset.min(committed));
+        Some(Span { shard, partition, end })
+    }
+}
+
+impl Broker {
+    /// The records of a shard from `from` on.
+    pub async fn read_shard(
+        &self,
+        stream: &Stream,
+        span: &Span,
+        from: Offset,
+        limits: PageLimits,
+    ) -> Result<Page, ReadError> {
+        let now_ms = self.clock.now_ms();
+        let expired_before_ms = expiry(&stream.settings(), now_ms).unwrap_or(i64::MIN);
+        let mut page = Page { next: from.max(span.shard.start_offset), ..Page::default() };
+        for _ in 0..READS_MAX {
+            page.next = page.next.max(first_unexpired(&span.partition, expired_before_ms));
+            if page.next >= span.end {
+                break;
+            }
+            let batches = match self.read(&span.partition, page.next, span.end, limits.bytes_max).await {
+                // Retention overtook the reader between the look at the log's start and the read.
+                Err(ReadError::OutOfRange { log_start, .. }) if page.next < log_start => {
+                    page.next = log_start;
+                    continue;
+                }
+                batches => batches?,
+            };
+            if batches.is_empty() {
+                break;
+            }
+            page = fill(page, batches, span.end, expired_before_ms, limits).await?;
+            if !page.records.is_empty() || page.full {
+                break;
+            }
+        }
+        page.ended = span.is_ended_at(page.next);
+        page.behind_ms = match (page.next < span.end, page.records.last()) {
+            (false, _) => 0,
+            (true, Some(last)) => now_ms.saturating_sub(last.append_ms).max(0),
+            (true, None) => self.behind_ms(span, page.next, now_ms).await?,
+        };
+        Ok(page)
+    }
+
+    /// How long ago the record at `next`, which there is, was appended.
+    async fn behind_ms(&self, span: &Span, next: Offset, now_ms: i64) -> Result<i64, ReadError> {
+        let batches = self.read(&span.partition, next, span.end, 1).await?;
+        Ok(batches.first().map_or(0, |batch| now_ms.saturating_sub(batch.append_time_ms()).max(0)))
+    }
+
+    /// When the record at `offset` was appended; `None` when it is not there (any more).
+    pub async fn append_ms_at(&self, span: &Span, offset: Offset) -> Result<Option<i64>, ReadError> {
+        if offset < span.shard.start_offset.max(span.partition.log_start()) || offset >= span.end {
+            return Ok(None);
+        }
+        match self.read(&span.partition, offset, span.end, 1).await {
+            Ok(batches) => Ok(batches.first().map(StoredBatch::append_time_ms)),
+            Err(ReadError::OutOfRange { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where the first segment begins in which not everything has expired; the end of the log when there is none.
+fn first_unexpired(partition: &Partition, expired_before_ms: i64) -> Offset {
+    // Looked at first: what is committed after this may be in a segment that was not seen.
+    let extent = partition.extent();
+    let first_kept = partition.with_segments(|segments| {
+        let kept = |segment: &Segment| segment.last_append_ms >= expired_before_ms;
+        segments.filter_map(|segment| kept(segment).then_some(segment.first_offset)).next()
+    });
+    first_kept.unwrap_or(extent.end).max(extent.log_start)
+}
+
+/// Takes from `batches` what belongs to the page. Inflating may take a while: it is done where that disturbs nobody.
+async fn fill(
+    page: Page,
+    batches: Vec<StoredBatch>,
+    end: Offset,
+    expired_before_ms: i64,
+    limits: PageLimits,
+) -> Result<Page, StoreError> {
+    let is_compressed =
+        |stored: &StoredBatch| Header::parse(&stored.batch()).and_then(|header| header.codec()) != Ok(Codec::None);
+    let work = move |batches: &[StoredBatch]| take(page, batches, end, expired_before_ms, limits);
+    let filled = match batches.iter().any(is_compressed) {
+        true => blocking(move || work(&batches)).await?,
+        false => work(&batches),
+    };
+    filled.map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn take(
+    mut page: Page,
+    batches: &[StoredBatch],
+    end: Offset,
+    expired_before_ms: i64,
+    limits: PageLimits,
+) -> Result<Page, BatchError> {
+    for stored in batches {
+        let (append_ms, sealed) = (stored.append_time_ms(), stored.is_sealed_at_rest());
+        let batch = stored.batch();
+        if append_ms < expired_before_ms || Header::parse(&batch)?.is_control() {
+            page.next = page.next.max(stored.last_offset + 1);
+            continue;
+        }
+        for record in batch::records(&batch)? {
+            let batch::Record { offset, key, value, .. } = record?;
+            if offset < page.next {
+                continue;
+            }
+            if offset >= end {
+                return Ok(page);
+            }
+            let record = ShardRecord { offset, append_ms, sealed, key, value };
+            let bytes = record.bytes();
+            page.full = !page.records.is_empty() && page.bytes + bytes > limits.bytes_max;
+            if page.full || page.records.len() >= limits.records_max {
+                return Ok(page);
+            }
+            page.bytes += bytes;
+            page.next = offset + 1;
+            page.records.push(record);
+        }
+        page.next = page.next.max(stored.last_offset + 1);
+    }
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests;
