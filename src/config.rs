@@ -9,6 +9,7 @@
 //! Read by `main` ([`Config::load`]) and handed to `server`; tests start from [`Config::default`]. Units in [`Config`]:
 //! times are milliseconds, sizes are bytes, and -1 means unlimited where a row says so.
 
+mod access_keys;
 mod keys;
 mod values;
 
@@ -21,12 +22,14 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::model::attributes::LimitsPolicy;
 
+pub use access_keys::AccessKey;
+use access_keys::credentials;
 pub use keys::MasterKey;
 use keys::master_keys;
 pub use values::{Durability, HostPort, Listener, LogFormat};
 use values::{
     account_id, bytes, bytes_or_unlimited, duration, duration_or_unlimited, host_port, listeners, log_filter, one_of,
-    optional_path, path, region, switch, whole,
+    path, region, switch, whole,
 };
 
 /// One row of the table.
@@ -143,7 +146,7 @@ settings! {
         /// Throttle control operations at AWS's rates
         control_rates: bool = "true", <BOOL> switch;
         /// File of access keys, a line each: ACCESS_KEY_ID SECRET_KEY [PRINCIPAL_ARN]; without it any signature passes
-        credentials: Option<PathBuf> = "", <FILE> optional_path;
+        credentials: Vec<AccessKey> = "", <FILE> credentials;
         /// File of master keys for encryption at rest, a line each, the current one first: KEY_ID 32_BYTES_IN_BASE64
         /// [disabled]; or such rows themselves after keys: and separated by commas
         master_keys: Vec<MasterKey> = "", <FILE> master_keys;

@@ -7,12 +7,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::broker::{Broker, BrokerOptions};
+use crate::broker::{Broker, BrokerOptions, CatalogError};
 use crate::clock::Clock;
 use crate::config::{Config, Durability, HostPort};
 use crate::group::classic::State;
 use crate::group::{GroupSettings, Groups};
-use crate::http::{self, Health, HttpState, Status};
+use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
 use crate::kafka::{Advertised, Client, Door, conn};
 use crate::metrics::{Metrics, Scrape};
@@ -20,6 +20,7 @@ use crate::model::ids::PartitionIndex;
 use crate::model::settings::BrokerValues;
 use crate::reaper;
 use crate::scaler;
+use crate::security::Access;
 use crate::store::rocks::{OpenError, RocksOptions, RocksStore};
 use crate::store::{Store, StoreError};
 
@@ -92,7 +93,7 @@ impl Server {
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
         let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());
         let budget = RequestBudget::new(config.memory / 4);
-        let state = Arc::new(http_state(&broker, &groups, &watching));
+        let state = Arc::new(http_state(&config, &broker, &groups, &watching));
 
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
@@ -250,7 +251,12 @@ async fn serve_connection(door: Arc<Door>, budget: RequestBudget, socket: TcpStr
     }
 }
 
-fn http_state(broker: &Arc<Broker>, groups: &Arc<Groups>, stopping: &watch::Receiver<bool>) -> HttpState {
+fn http_state(
+    config: &Config,
+    broker: &Arc<Broker>,
+    groups: &Arc<Groups>,
+    stopping: &watch::Receiver<bool>,
+) -> HttpState {
     let (metrics_broker, groups) = (broker.clone(), groups.clone());
     let (health_broker, stopping) = (broker.clone(), stopping.clone());
     HttpState {
@@ -267,7 +273,29 @@ fn http_state(broker: &Arc<Broker>, groups: &Arc<Groups>, stopping: &watch::Rece
             Health { status, version: env!("CARGO_PKG_VERSION"), uptime_seconds, reason }
         }),
         apis: Vec::new(),
+        access: Access::new(&config.account_id, &config.region, &config.credentials),
+        reset: config.test_reset.then(|| reset(broker)),
+        body_bytes_max: config.memory / 4,
+        connections_max: http::listen::CONNECTIONS_MAX,
     }
+}
+
+/// Deletes every stream at once, whatever it is going through.
+fn reset(broker: &Arc<Broker>) -> Reset {
+    let broker = broker.clone();
+    Box::new(move || {
+        let broker = broker.clone();
+        Box::pin(async move {
+            for stream in broker.streams_in_any_state() {
+                match broker.delete_stream(&stream).await {
+                    // Another may have been faster.
+                    Ok(()) | Err(CatalogError::NotFound) => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+            Ok(())
+        })
+    })
 }
 
 /// Writes the gauges that are read when someone looks.

@@ -114,10 +114,6 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-pub fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
-    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
-}
-
 /// As AWS numbers accounts: twelve digits.
 pub fn account_id(text: &str) -> Result<String, String> {
     match text.trim() {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::Failure;
+use super::event_stream::EventStream;
 use crate::security::Principal;
 
 /// How a body is written.
@@ -61,21 +61,3 @@ pub enum Reply {
     Whole(Result<Bytes, Failure>),
     Events(EventStream),
 }
-
-/// One message of an event stream.
-#[derive(Clone, Debug)]
-pub enum Event {
-    Message {
-        /// `SubscribeToShardEvent`
-        kind: &'static str,
-        /// In the call's format.
-        body: Bytes,
-    },
-    /// Ends the stream.
-    Exception(Failure),
-}
-
-/// Messages as they come. It ends when the sender is dropped; the sender sees a client that has gone as a closed
-/// channel. The channel's bound is what a slow client can hold: nothing is taken from it before the client has room.
-#[derive(Debug)]
-pub struct EventStream(pub mpsc::Receiver<Event>);
