@@ -219,6 +219,10 @@ impl Broker {
     /// A stream that is seen for the first time counts as half busy: so it keeps the shards that it has for as long as
     /// if it had needed them.
     pub fn observe_traffic(&self, stream: &Stream) -> Option<Observed> {
+        // Most streams are like this, and a change of the catalogue is not to wait for a look at each of them.
+        if stream.settings().capacity_mode == CapacityMode::Provisioned && stream.traffic.0.lock().history.is_none() {
+            return None;
+        }
         let (now_ms, tick_ms) = (self.clock().now_ms(), self.clock().tick_ms());
         self.while_unchanged(stream, |state| {
             let mut meter = stream.traffic.0.lock();

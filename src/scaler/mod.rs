@@ -38,10 +38,10 @@ pub async fn run(broker: Arc<Broker>, shards_max: usize) {
 
 /// One look at every on-demand stream.
 pub async fn look(broker: &Broker, shards_max: usize) {
+    let mut room = free_room(broker, shards_max);
     for stream in broker.streams() {
         let Some(observed) = broker.observe_traffic(&stream) else { continue };
         let lineage = stream.lineage();
-        let room = room(broker, shards_max);
         let steps = plan::plan(&View::new(&lineage, &stream.attributes(), &observed, room, broker.clock().now_ms()));
         if steps.is_empty() {
             continue;
@@ -49,11 +49,12 @@ pub async fn look(broker: &Broker, shards_max: usize) {
         if let Err(error) = carry_out(broker, &stream, &observed, room).await {
             tracing::warn!(%error, stream = &*stream.name, "an on-demand stream could not be scaled");
         }
+        room = free_room(broker, shards_max);
     }
 }
 
 /// How many more shards may be opened.
-fn room(broker: &Broker, shards_max: usize) -> u32 {
+fn free_room(broker: &Broker, shards_max: usize) -> u32 {
     let open: usize = broker.streams_in_any_state().iter().map(|stream| stream.lineage().open_count() as usize).sum();
     u32::try_from(shards_max.saturating_sub(open)).unwrap_or(u32::MAX)
 }

@@ -188,3 +188,108 @@ fn shrink(view: &View<'_>) -> Vec<Step> {
     }
     merges
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::ids::PartitionIndex;
+    use crate::model::shard::SplitAt;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    /// As the broker does it, on a lineage alone.
+    fn take(lineage: &mut Lineage, step: Step) {
+        let end_of = |_: PartitionIndex| 0;
+        match step {
+            Step::Split { at } => {
+                let shard = lineage.shard_for_hash_key(at).unwrap().ordinal;
+                lineage.split(shard, SplitAt::HashKey(at), 0, NOW_MS).unwrap();
+            }
+            Step::Merge { at } => {
+                let [below, above] = [at - 1, at].map(|key| lineage.shard_for_hash_key(key).unwrap().ordinal);
+                lineage.merge(below, above, end_of, NOW_MS).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_busiest_are_split_first_and_the_widest_where_none_is_busy() {
+        let lineage = Lineage::uniform(NonZeroU32::new(2).unwrap(), 0);
+        let ranges: Vec<_> = lineage.open_shards().map(|shard| shard.hash_key_range).collect();
+        let half = ranges[1].start;
+        let split = |loads: [u64; 2], wanted, ceiling| {
+            let steps = split_first(loads.into_iter().zip(ranges.clone()), 2, wanted, ceiling);
+            steps.into_iter().map(|step| if let Step::Split { at } = step { at } else { 0 }).collect::<Vec<_>>()
+        };
+        assert_eq!(split([0, NOISE - 1], 4, 4), [half / 2, half + half / 2], "noise is not busy");
+        assert_eq!(split([300, 800], 3, 3), [half + half / 2]);
+        assert_eq!(split([300, 800], 4, 4), [half + half / 2, half + half / 4], "half of 800 is more than 300");
+        assert_eq!(split([300, 2_000], 2, 9).len(), 3, "a hot shard and its hot halves");
+        assert_eq!(split([300, 2_000], 2, 3).len(), 1);
+        assert_eq!(split([300, 2_000], 2, 2).len(), 0);
+    }
+
+    #[test]
+    fn shards_of_a_quarter_of_an_hour_ago_are_counted() {
+        let mut lineage = Lineage::uniform(NonZeroU32::new(8).unwrap(), NOW_MS);
+        let observed = Observed::default();
+        let attributes = Attributes::new(NOW_MS);
+        let ceiling =
+            |lineage: &Lineage, now_ms, room| View::new(lineage, &attributes, &observed, room, now_ms).ceiling();
+        assert_eq!(ceiling(&lineage, NOW_MS, 100), 16, "a new stream counts from its beginning");
+        assert_eq!(ceiling(&lineage, NOW_MS, 3), 11);
+        let split_ms = NOW_MS + DAY_MS;
+        lineage.add_partitions(12, |_| 0, split_ms).unwrap();
+        assert_eq!(ceiling(&lineage, split_ms, 100), 16);
+        assert_eq!(ceiling(&lineage, split_ms + DOUBLING_MS - 1, 100), 16);
+        assert_eq!(ceiling(&lineage, split_ms + DOUBLING_MS, 100), 24);
+    }
+
+    proptest! {
+        /// Whatever shards there are and whatever they take, what is planned can be done and keeps its bounds.
+        #[test]
+        fn a_plan_can_be_carried_out(
+            splits in prop::collection::vec(any::<u128>(), 0..40),
+            loads in prop::collection::vec((0..3_000u64, 0..3_000u64, prop::bool::ANY), 41),
+            peak in 0..40_000u64,
+            warm in proptest::option::of(0..60u32),
+            room in 0..50u32,
+            is_release in prop::bool::ANY,
+        ) {
+            let mut lineage = Lineage::uniform(NonZeroU32::MIN, NOW_MS - DAY_MS);
+            for at in splits {
+                let shard = lineage.shard_for_hash_key(at).unwrap().ordinal;
+                // Too near to an edge.
+                let _ = lineage.split(shard, SplitAt::HashKey(at), 0, NOW_MS - DAY_MS);
+            }
+            let open = lineage.open_shards().map(|shard| shard.ordinal);
+            let shards = open.zip(loads).map(|(shard, (now, peak, measured))| {
+                (shard, ShardLoad { now, peak, measured_ms: if measured { DAY_MS } else { 0 } })
+            });
+            let observed = Observed { peak, shards: shards.collect() };
+            let mut attributes = Attributes::new(NOW_MS - DAY_MS);
+            attributes.warm_mibps = warm;
+            attributes.capacity_released_ms = is_release.then_some(NOW_MS);
+            let view = View::new(&lineage, &attributes, &observed, room, NOW_MS);
+            let (wanted, ceiling, before) = (view.wanted(), view.ceiling(), lineage.open_count());
+            let steps = plan(&view);
+            let splits = steps.iter().filter(|step| matches!(step, Step::Split { .. })).count();
+            let grows = splits > 0;
+            prop_assert!(!grows || splits == steps.len());
+            let mut after = lineage.clone();
+            steps.iter().for_each(|step| take(&mut after, *step));
+            let after = after.open_count();
+            prop_assert_eq!(before.abs_diff(after) as usize, steps.len());
+            if grows {
+                prop_assert!(after <= ceiling && after - before <= room);
+            } else {
+                prop_assert!(after == before || after >= wanted);
+                prop_assert!(before >= wanted.min(ceiling), "too few, and nothing was split");
+            }
+        }
+    }
+}
