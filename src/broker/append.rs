@@ -96,9 +96,7 @@ impl Broker {
                     throttled: &stream.metrics.write_throttled,
                 };
                 let (records, size) = (validated.records_count as u64, bytes.len() as u64);
-                if let Some(written) = state.written.get(at) {
-                    written.count(records, size);
-                }
+                state.count_written(index, records, size);
                 throttle_ms = stream.gauges.charge_append(&appending, records, size, self.clock.tick_ms());
                 (base_offset, append_ms, done)
             }

@@ -149,6 +149,7 @@ impl Broker {
             Appended::Queued { base_offset, append_ms, done } => {
                 stream.metrics.bytes_in.inc_by(bytes.len() as u64);
                 stream.metrics.records_in.inc_by(group.records as u64);
+                state.count_written(shard.partition, group.records as u64, group.bytes as u64);
                 Ok(Some(Queued { shard: shard.clone(), base_offset, append_ms, outcome: done }))
             }
             Appended::Duplicate { .. } => {

@@ -89,6 +89,13 @@ impl State {
         self.last_shards = shards;
         self.written.resize_with(self.partitions.len(), Written::default);
     }
+
+    /// That was appended to a partition; `bytes` as the shard's limits count them.
+    pub fn count_written(&self, index: PartitionIndex, records: u64, bytes: u64) {
+        if let Some(written) = self.written.get(index.0 as usize) {
+            written.count(records, bytes);
+        }
+    }
 }
 
 impl Stream {

@@ -35,7 +35,6 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// `bytes` as the shard's limits count them.
     pub fn count(&self, records: u64, bytes: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -208,7 +207,7 @@ impl Traffic {
 impl Stream {
     /// Counts as if that much had been appended.
     pub fn pretend_written(&self, partition: PartitionIndex, records: u64, bytes: u64) {
-        self.state.read().written[partition.0 as usize].count(records, bytes);
+        self.state.read().count_written(partition, records, bytes);
     }
 }
 

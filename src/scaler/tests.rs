@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::broker::BrokerOptions;
 use crate::broker::catalog::NewStream;
+use crate::broker::put::NewRecord;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
@@ -260,9 +261,13 @@ async fn appends_are_counted_for_the_shard_that_takes_them() {
     let options = Options { compressor: Compressor::None, producer: None };
     let batch = batch::build(&vec![record; 300], &options).unwrap();
     house.broker.append(&house.stream, PartitionIndex(2), &batch, false, true).unwrap().committed().await.unwrap();
+    // By its hash key, 200 KiB to the last quarter.
+    let data = vec![0; 50 << 10];
+    let record = NewRecord { partition_key: Some("k"), hash_key: Some(u128::MAX), data: &data };
+    house.broker.put(&house.stream, &[record; 4]).unwrap().committed().await;
     house.clock.advance(MINUTE);
     let observed = house.broker.observe_traffic(&house.stream).unwrap();
     let mut busy: Vec<_> = observed.shards.iter().map(|(shard, load)| (shard.0, load.now)).collect();
     busy.sort_unstable();
-    assert_eq!(busy, [(0, 0), (1, 0), (2, 5), (3, 0)]);
+    assert_eq!(busy, [(0, 0), (1, 0), (2, 5), (3, 3)]);
 }
