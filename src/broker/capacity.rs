@@ -183,19 +183,35 @@ impl WriteGauge {
 /// The 2 MiB a second of a reader or of those who share them. How much an answer takes shows only when it has been read,
 /// so whoever comes while nothing is owed gets one, and the next waits until it is paid.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pipe(Bucket);
+pub struct Pipe {
+    bytes: Bucket,
+    /// Readers that were told to wait since the last one had something.
+    turned_away: i64,
+}
 
 impl Pipe {
     const RATE: Rate = Rate::steady(READ_BYTES_PER_S);
 
     /// How long to wait before more is read; 0 when there is room.
     pub fn wait_ms(&mut self, now_ms: i64) -> i64 {
-        self.0.debt_ms(Self::RATE, now_ms)
+        self.bytes.debt_ms(Self::RATE, now_ms)
     }
 
     /// `bytes` were read. Tells how long to wait before more is.
     pub fn charge(&mut self, bytes: u64, now_ms: i64) -> i64 {
-        self.0.charge(Self::RATE, bytes, now_ms)
+        self.bytes.charge(Self::RATE, bytes, now_ms)
+    }
+
+    /// A reader was told to wait.
+    pub fn turn_away(&mut self) {
+        self.turned_away = self.turned_away.saturating_add(1);
+    }
+
+    /// [`Pipe::charge`] for one of several readers that wait as they are told: it is told to wait for a turn of each that
+    /// was turned away as well. Else whoever is quickest once nothing is owed would have all of it.
+    pub fn charge_in_turn(&mut self, bytes: u64, now_ms: i64) -> i64 {
+        let turns = std::mem::take(&mut self.turned_away).saturating_add(1);
+        self.charge(bytes, now_ms).saturating_mul(turns)
     }
 }
 

@@ -226,19 +226,23 @@ impl ReadPipe {
         if self.policy == LimitsPolicy::Enforce { ANSWER_BYTES_MAX } else { usize::MAX }
     }
 
-    /// Someone was told to wait.
-    pub fn count_refused(&self) {
+    /// A reader found that it has to wait, and was told so.
+    pub fn turn_away(&self) {
+        if let Some(gauges) = &self.gauges {
+            self.with_pipe(gauges, Pipe::turn_away);
+        }
         self.stream.metrics.read_throttled.count(false);
     }
 
-    /// `bytes` were read. Tells how long to wait before anything more is; 0 where limits are not enforced.
+    /// `bytes` were read. Tells how long to wait before anything more is, the turns of others on the same pipe included; 0
+    /// where limits are not enforced.
     pub fn charge(&self, bytes: u64, now_ms: i64) -> i64 {
         let Some(gauges) = &self.gauges else { return 0 };
         let observe = self.policy == LimitsPolicy::Observe;
         let (beyond, wait_ms) = self.with_pipe(gauges, |pipe| {
             // A reader that had been told to wait would not have had them.
             let beyond = observe && pipe.wait_ms(now_ms) > 0;
-            (beyond, if beyond { 0 } else { pipe.charge(bytes, now_ms) })
+            (beyond, if beyond { 0 } else { pipe.charge_in_turn(bytes, now_ms) })
         });
         if beyond || wait_ms > 0 {
             self.stream.metrics.read_throttled.count(observe);

@@ -282,7 +282,7 @@ fn pause_ms(cx: &Context, round: &Round) -> i64 {
         let Some((log, pipe)) = look.log.as_ref().and_then(|log| Some((log, log.pipe.as_ref()?))) else { continue };
         let bytes = look.data.records.as_ref().map_or(0, Bytes::len);
         let wait_ms = if log.withheld_ms > 0 {
-            pipe.count_refused();
+            pipe.turn_away();
             log.withheld_ms
         } else if bytes > 0 {
             pipe.charge(bytes as u64, now_ms)

@@ -226,3 +226,28 @@ fn a_late_reading_of_the_clock_brings_nothing() {
     bucket.charge(Rate { per_s: u64::MAX, burst: u64::MAX }, u64::MAX, i64::MAX);
     bucket.take(Rate { per_s: 0, burst: 0 }, u64::MAX, i64::MIN);
 }
+
+/// One comes back at once when it may, the other some milliseconds later: both are told to wait and do.
+#[test]
+fn who_is_slower_to_come_back_has_its_turns_too() {
+    let mut pipe = Pipe::default();
+    let (delays_ms, mut next_ms, mut read) = ([1, 30], [0, 0], [0, 0]);
+    while next_ms.iter().any(|at_ms| *at_ms < 60_000) {
+        let reader = usize::from(next_ms[1] < next_ms[0]);
+        let now_ms = next_ms[reader];
+        let wait_ms = match pipe.wait_ms(now_ms) {
+            0 => {
+                read[reader] += MIB;
+                pipe.charge_in_turn(MIB, now_ms)
+            }
+            wait_ms => {
+                pipe.turn_away();
+                wait_ms
+            }
+        };
+        next_ms[reader] = now_ms + wait_ms + delays_ms[reader];
+    }
+    let all = read[0] + read[1];
+    assert!(read.iter().all(|bytes| *bytes > all * 2 / 5), "{read:?}");
+    assert!(all > 100 * MIB && all <= 122 * MIB, "{all}");
+}
