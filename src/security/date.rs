@@ -1,4 +1,4 @@
-//! Times as they are signed: `20150830T123600Z`, and HTTP's `Sun, 30 Aug 2015 12:36:00 GMT`.
+//! Times as they are signed, `20150830T123600Z` and HTTP's `Sun, 30 Aug 2015 12:36:00 GMT`, and as policies have them.
 
 const DAY_MS: i64 = 86_400_000;
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -14,6 +14,20 @@ pub(super) fn parse_basic(text: &str) -> Option<i64> {
         (part(day, 0, 4)?, part(day, 4, 6)?, part(day, 6, 8)?),
         (part(time, 0, 2)?, part(time, 2, 4)?, part(time, 4, 6)?),
     )
+}
+
+/// Milliseconds since 1970 of ISO 8601's extended format: `2015-08-30T12:36:00Z`, or only the day.
+pub(super) fn parse_extended(text: &str) -> Option<i64> {
+    let (day, time) = match text.strip_suffix('Z') {
+        Some(text) => text.split_once('T')?,
+        None => (text, "00:00:00"),
+    };
+    let parts = |text: &str, by: char| {
+        let mut parts = text.split(by).map(number);
+        let three = (parts.next()??, parts.next()??, parts.next()??);
+        parts.next().is_none().then_some(three)
+    };
+    ms_of(parts(day, '-')?, parts(time, ':')?)
 }
 
 /// Milliseconds since 1970 of a `Date` header.
@@ -93,6 +107,9 @@ mod tests {
             assert_eq!(parse_basic(text), Some(ms), "{text}");
             assert_eq!(format_basic(ms), text);
         }
+        assert_eq!(parse_extended("2015-08-30T12:36:00Z"), Some(1_440_938_160_000));
+        assert_eq!(parse_extended("1970-01-02"), Some(86_400_000));
+        assert_eq!((parse_extended("1970-01-02T00:00Z"), parse_extended("1970-1")), (None, None));
         assert_eq!(parse_http("Sun, 30 Aug 2015 12:36:00 GMT"), Some(1_440_938_160_000));
     }
 
