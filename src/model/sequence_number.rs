@@ -35,6 +35,7 @@ const SECOND_MAX: u64 = (1 << 35) - 1;
 const POSITION_MAX: u64 = (1 << 63) - 1;
 const ORDINAL_MAX: u32 = ShardOrdinal::MAX.0;
 const LAYOUT: u128 = 2;
+const EIGHT_DIGITS: u64 = 100_000_000;
 /// The first digit and the creation second of AWS's first layout, in the upper bits of 128.
 const FIRST_LAYOUT_MARK: u128 = 1 << 124;
 /// Creation seconds from here on were never valid in AWS's first layout.
@@ -98,23 +99,23 @@ impl SequenceNumber {
     /// The number's decimal digits, ASCII.
     pub fn digits(&self) -> [u8; DIGITS] {
         let (high, low) = self.bits();
-        let mut words = [high as u32, (low >> 96) as u32, (low >> 64) as u32, (low >> 32) as u32, low as u32];
-        let mut top = (high >> 32) as u32;
-        let mut digits = [b'0'; DIGITS];
-        // Nine digits at a time from the right: the remainder of a division by 10^9.
-        for chunk in digits.rchunks_mut(9) {
-            let mut rest = u64::from(top);
-            top = (rest / 1_000_000_000) as u32;
-            rest %= 1_000_000_000;
-            for word in &mut words {
+        let mut words =
+            [(high >> 32) as u32, high as u32, (low >> 96) as u32, (low >> 64) as u32, (low >> 32) as u32, low as u32];
+        let mut digits = [0; DIGITS];
+        let mut top = 0;
+        // Eight digits at a time from the right: the remainder of a division by 10^8.
+        for chunk in digits.rchunks_exact_mut(8) {
+            let mut rest = 0;
+            for word in words.iter_mut().skip(top) {
                 let value = rest << 32 | u64::from(*word);
-                *word = (value / 1_000_000_000) as u32;
-                rest = value % 1_000_000_000;
+                *word = (value / EIGHT_DIGITS) as u32;
+                rest = value % EIGHT_DIGITS;
             }
-            let mut rest = rest as u32;
-            for digit in chunk.iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
+            top += words.iter().skip(top).take_while(|word| **word == 0).count();
+            let rest = rest as u32;
+            for (pair, value) in chunk.chunks_exact_mut(2).zip([rest / 1_000_000, rest / 10_000, rest / 100, rest]) {
+                let value = value % 100;
+                pair.copy_from_slice(&[b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]);
             }
         }
         digits
@@ -159,15 +160,21 @@ fn bits_of(text: &str) -> Option<(u64, u128)> {
         return None;
     }
     let mut words = [0u64; 3];
-    for digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
+    // Eighteen digits at a time fit a word.
+    for chunk in digits.chunks(18) {
+        let (mut value, mut scale) = (0u64, 1u64);
+        for digit in chunk {
+            if !digit.is_ascii_digit() {
+                return None;
+            }
+            value = value * 10 + u64::from(digit - b'0');
+            scale *= 10;
         }
-        let mut carry = u128::from(digit - b'0');
+        let mut carry = u128::from(value);
         for word in words.iter_mut().rev() {
-            let value = u128::from(*word) * 10 + carry;
-            *word = value as u64;
-            carry = value >> 64;
+            let scaled = u128::from(*word) * u128::from(scale) + carry;
+            *word = scaled as u64;
+            carry = scaled >> 64;
         }
     }
     // 56 digits are less than 2^192: nothing was carried out of the last word.
