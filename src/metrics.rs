@@ -1,7 +1,7 @@
 //! Prometheus series: every one is declared once, in [`series!`](self) below, with its name, help and labels.
 //!
 //! Counters and histograms are written where things happen, through handles that are fetched once ([`ApiMetrics`] by the
-//! Kafka door, [`StreamMetrics`] by each stream), so a request looks nothing up. Gauges that describe what exists now
+//! doors, [`StreamMetrics`] by each stream), so a request looks nothing up. Gauges that describe what exists now
 //! (partitions, groups, the store) are written by a function that [`Metrics::render`] calls at each scrape; what it does
 //! not write is gone from the answer, so nothing stale remains.
 //!
@@ -64,6 +64,10 @@ series! {
     requests: IntCounterVec = "kafka_requests_total", "Kafka requests answered", counters(&["api", "error"]);
     request_seconds: HistogramVec = "kafka_request_seconds",
         "Time from a whole Kafka request to its answer, waiting included", histograms(&["api"], REQUEST_SECONDS);
+    operations: IntCounterVec = "kinesis_requests_total",
+        "Kinesis requests answered; error is AWS's name or NONE", counters(&["operation", "error"]);
+    operation_seconds: HistogramVec = "kinesis_request_seconds",
+        "Time from a whole Kinesis request to its answer, waiting included", histograms(&["operation"], REQUEST_SECONDS);
     connections: IntGauge = "kafka_connections", "Open Kafka connections", IntGauge::with_opts;
     connections_total: IntCounter = "kafka_connections_total", "Kafka connections accepted", IntCounter::with_opts;
     connections_refused: IntCounterVec = "kafka_connections_refused_total",
@@ -137,6 +141,16 @@ impl Metrics {
             well: self.series.requests.with_label_values(&[name, NONE]),
             requests: self.series.requests.clone(),
             seconds: self.series.request_seconds.with_label_values(&[name]),
+        }
+    }
+
+    /// The handle of one operation of the Kinesis API; `name` as AWS spells it.
+    pub fn operation(&self, name: &'static str) -> ApiMetrics {
+        ApiMetrics {
+            name,
+            well: self.series.operations.with_label_values(&[name, NONE]),
+            requests: self.series.operations.clone(),
+            seconds: self.series.operation_seconds.with_label_values(&[name]),
         }
     }
 
@@ -231,7 +245,7 @@ impl Metrics {
     }
 }
 
-/// One Kafka API.
+/// One API of a door: a Kafka API, a Kinesis operation.
 #[derive(Clone)]
 pub struct ApiMetrics {
     name: &'static str,
@@ -241,7 +255,7 @@ pub struct ApiMetrics {
 }
 
 impl ApiMetrics {
-    /// One answer; `error` is Kafka's name of its (first) error, or NONE.
+    /// One answer; `error` is the protocol's name of its (first) error, or NONE.
     pub fn observe(&self, error: &'static str, seconds: f64) {
         self.seconds.observe(seconds);
         match error {
@@ -414,6 +428,7 @@ mod tests {
     fn everything_declared_appears() {
         let metrics = Metrics::new(10);
         metrics.api("Produce").observe("NONE", 0.002);
+        metrics.operation("PutRecords").observe("ResourceNotFoundException", 0.002);
         metrics.stream("orders");
         drop(metrics.connection_opened());
         metrics.connection_refused("too_many");

@@ -12,9 +12,10 @@ use crate::clock::Clock;
 use crate::config::{Config, Durability, HostPort};
 use crate::group::classic::State;
 use crate::group::{GroupSettings, Groups};
-use crate::http::{self, Health, HttpState, Reset, Status};
+use crate::http::{self, Api, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
 use crate::kafka::{Advertised, Client, Door, conn};
+use crate::kinesis;
 use crate::metrics::{Metrics, Scrape};
 use crate::model::ids::PartitionIndex;
 use crate::model::settings::BrokerValues;
@@ -77,12 +78,14 @@ impl Server {
             values: broker_values(&config, &kafka),
             master_keys: config.master_keys.clone(),
         };
-        let (broker, groups) = {
+        let (broker, groups, kinesis) = {
             let (clock, metrics, settings) = (clock.clone(), metrics.clone(), group_settings(&config));
+            let config = config.clone();
             tokio::task::spawn_blocking(move || {
                 let broker = Broker::open(store, options, clock.clone(), metrics)?;
                 let groups = Groups::open(broker.clone(), clock, settings)?;
-                Ok::<_, StoreError>((broker, groups))
+                let kinesis = kinesis::Door::open(broker.clone(), config)?;
+                Ok::<_, StoreError>((broker, groups, kinesis))
             })
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??
@@ -93,7 +96,7 @@ impl Server {
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
         let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());
         let budget = RequestBudget::new(config.memory / 4);
-        let state = Arc::new(http_state(&config, &broker, &groups, &watching));
+        let state = Arc::new(http_state(&config, &broker, &groups, &watching, vec![kinesis.api()]));
 
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
@@ -256,6 +259,7 @@ fn http_state(
     broker: &Arc<Broker>,
     groups: &Arc<Groups>,
     stopping: &watch::Receiver<bool>,
+    apis: Vec<Api>,
 ) -> HttpState {
     let (metrics_broker, groups) = (broker.clone(), groups.clone());
     let (health_broker, stopping) = (broker.clone(), stopping.clone());
@@ -272,7 +276,7 @@ fn http_state(
             let uptime_seconds = health_broker.clock().tick_ms() / 1_000;
             Health { status, version: env!("CARGO_PKG_VERSION"), uptime_seconds, reason }
         }),
-        apis: Vec::new(),
+        apis,
         access: Access::new(&config.account_id, &config.region, &config.credentials),
         reset: config.test_reset.then(|| reset(broker)),
         body_bytes_max: config.memory / 4,

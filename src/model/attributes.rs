@@ -137,11 +137,22 @@ impl Attributes {
     pub fn consumer(&self, name: &str) -> Option<&Consumer> {
         self.consumers.iter().find(|consumer| consumer.name == name)
     }
+
+    /// Consumers but those whose deletion is over.
+    pub fn live_consumers(&self, now_ms: i64) -> impl Iterator<Item = &Consumer> {
+        self.consumers.iter().filter(move |consumer| !consumer.is_gone(now_ms))
+    }
 }
 
 impl Consumer {
     pub fn transition(&self, now_ms: i64) -> Option<Transition> {
         at(self.passing, now_ms)
+    }
+
+    /// Whether its deletion is over. The next change of the stream's consumers takes it out of the list.
+    pub fn is_gone(&self, now_ms: i64) -> bool {
+        let deleting = self.passing.filter(|passing| passing.transition == Transition::Deleting);
+        deleting.is_some_and(|passing| now_ms >= passing.until_ms)
     }
 }
 

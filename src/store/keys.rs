@@ -14,6 +14,7 @@
 //! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
 //! | Meta | `'b'` | the broker's altered settings: JSON, `broker::catalog` |
 //! | Meta | `'x'` | the cluster's secret: 32 bytes, `broker::secret` |
+//! | Meta | `'a'` | what the account has set: JSON, `kinesis::account` |
 //! | Meta | `'G', group` | a consumer group: JSON, `group` |
 //! | Meta | `'O', group, 0, topic, 0, partition u32` | a committed offset: JSON, `group` |
 //!
@@ -48,6 +49,7 @@ pub enum Key<'a> {
     NextProducerId,
     BrokerSettings,
     Secret,
+    Account,
     Group(&'a str),
     CommittedOffset {
         group: &'a str,
@@ -96,6 +98,7 @@ impl Key<'_> {
             Key::NextProducerId => out.put_u8(b'i'),
             Key::BrokerSettings => out.put_u8(b'b'),
             Key::Secret => out.put_u8(b'x'),
+            Key::Account => out.put_u8(b'a'),
             Key::Group(group) => {
                 out.put_u8(b'G');
                 out.put_slice(group.as_bytes());

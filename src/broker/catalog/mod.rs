@@ -251,16 +251,30 @@ impl Broker {
 
     /// Makes a stream; returns when it is durable.
     pub async fn create_stream(&self, new: NewStream) -> Result<Arc<Stream>, CatalogError> {
-        let (stream, done) = self.queue_new_stream(new)?;
-        durable(done).await?;
+        self.create_stream_if(new, |_| Ok(())).await
+    }
+
+    /// The same if `admit` says so of all streams there are, in whatever state. Nothing changes in between.
+    pub async fn create_stream_if<E: From<CatalogError>>(
+        &self,
+        new: NewStream,
+        admit: impl FnOnce(&[Arc<Stream>]) -> Result<(), E>,
+    ) -> Result<Arc<Stream>, E> {
+        let (stream, done) = self.queue_new_stream(new, admit)?;
+        durable(done).await.map_err(CatalogError::Store)?;
         Ok(stream)
     }
 
-    fn queue_new_stream(&self, new: NewStream) -> Result<(Arc<Stream>, oneshot::Receiver<Outcome>), CatalogError> {
+    fn queue_new_stream<E: From<CatalogError>>(
+        &self,
+        new: NewStream,
+        admit: impl FnOnce(&[Arc<Stream>]) -> Result<(), E>,
+    ) -> Result<(Arc<Stream>, oneshot::Receiver<Outcome>), E> {
         let mut changes = self.catalog.changes.lock();
         if self.catalog.by_name.contains_key(&*new.name) {
-            return Err(CatalogError::Exists(new.name));
+            return Err(CatalogError::Exists(new.name).into());
         }
+        admit(&self.streams_in_any_state())?;
         let settings = self.catalog.effective(&new.overrides);
         let id = StreamId(changes.cluster.next_stream_id);
         changes.cluster.next_stream_id += 1;

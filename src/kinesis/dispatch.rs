@@ -1,0 +1,165 @@
+//! From a call to a handler and back: decodes, validates, finds what the request is about, authorises, throttles, and
+//! counts what became of it. Called by `http` for every request of this service whose signature is right.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::arn::{Named, NamedConsumer};
+use super::error::{Error, Refused};
+use super::validate::Input;
+use super::{Door, Row, row};
+use crate::broker::Stream;
+use crate::broker::catalog::Draft;
+use crate::http::codec::decode;
+use crate::http::{Call, Failure, Format, Reply};
+use crate::model::attributes::{Attributes, Passing, Transition};
+use crate::security::Principal;
+
+/// How a request that went well is counted.
+const NONE: &str = "NONE";
+
+/// What a handler knows besides its request.
+#[derive(Clone)]
+pub struct Context {
+    pub door: Arc<Door>,
+    pub principal: Principal,
+    pub peer: SocketAddr,
+    pub request_id: Uuid,
+    /// Of the answer; for those that encode on their own (event streams).
+    pub format: Format,
+    /// When the request was admitted.
+    pub now_ms: i64,
+    /// What the request is about; `None`: the account as a whole.
+    pub named: Option<Named>,
+    stream: Option<Arc<Stream>>,
+}
+
+/// Answers one call.
+pub async fn dispatch(door: Arc<Door>, call: Call) -> Reply {
+    let Some((place, row)) = row(&call.operation) else { return Reply::Whole(Err(Failure::unknown_operation())) };
+    let clock = door.broker.clock().clone();
+    let started = clock.tick_micros();
+    let answered = (row.run)(door.clone(), row, call).await;
+    let error = match &answered {
+        Ok(Reply::Whole(Ok(_)) | Reply::Events(_)) => NONE,
+        Ok(Reply::Whole(Err(failure))) | Err(failure) => failure.code,
+    };
+    if let Some(metrics) = door.metrics.get(place) {
+        metrics.observe(error, (clock.tick_micros() - started) as f64 / 1e6);
+    }
+    answered.unwrap_or_else(|failure| Reply::Whole(Err(failure)))
+}
+
+/// Lets a request in: its handler gets what is valid, allowed and within the rate.
+pub(super) fn admit<I: Input>(door: Arc<Door>, row: &'static Row, call: Call) -> Result<(Context, I), Failure> {
+    let input: I = decode(call.format, &call.body)?;
+    input.validate()?;
+    let named = door.home.resolve(input.asked(), &call.principal.account)?;
+    let stream = named.as_ref().filter(|named| named.foreign.is_none());
+    let stream = stream.and_then(|named| door.broker.stream_in_any_state(&named.stream));
+    let cx = Context {
+        principal: call.principal,
+        peer: call.peer,
+        request_id: call.request_id,
+        format: call.format,
+        now_ms: door.broker.clock().now_ms(),
+        named,
+        stream,
+        door,
+    };
+    cx.throttle(row)?;
+    Ok((cx, input))
+}
+
+impl Context {
+    /// The stream that the request names, in whatever state.
+    pub fn stream(&self) -> Result<Arc<Stream>, Error> {
+        self.stream.clone().ok_or_else(|| self.not_found())
+    }
+
+    /// The same where it must be ACTIVE.
+    pub fn active_stream(&self) -> Result<Arc<Stream>, Error> {
+        let stream = self.stream()?;
+        self.require_active(&stream.name, &stream.attributes())?;
+        Ok(stream)
+    }
+
+    /// The consumer that the request names.
+    pub fn named_consumer(&self) -> Option<&NamedConsumer> {
+        self.named.as_ref().and_then(|named| named.consumer.as_ref())
+    }
+
+    pub fn require_consumer(&self) -> Result<&NamedConsumer, Error> {
+        let text = "The request does not name a consumer.";
+        self.named_consumer().ok_or_else(|| Error::InvalidArgument(text.to_owned()))
+    }
+
+    fn not_found(&self) -> Error {
+        let name = self.named.as_ref().map_or("", |named| &named.stream);
+        match self.named.as_ref().and_then(|named| named.foreign.as_ref()) {
+            Some(foreign) => {
+                Error::ResourceNotFound(format!("Stream {name} under account {} not found.", foreign.account))
+            }
+            None => Error::stream_not_found(&self.door.home, name),
+        }
+    }
+
+    pub fn require_active(&self, stream: &str, attributes: &Attributes) -> Result<(), Error> {
+        match attributes.transition(self.door.broker.clock().now_ms()) {
+            None => Ok(()),
+            Some(state) => Err(Error::stream_not_active(&self.door.home, stream, state)),
+        }
+    }
+
+    /// Changes the stream if it is ACTIVE, as one.
+    pub async fn change_active<T>(
+        &self,
+        stream: &Stream,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.change(stream, |draft| {
+            self.require_active(&stream.name, &draft.attributes)?;
+            change(draft)
+        })
+        .await
+    }
+
+    /// Changes the stream in whatever state, as one.
+    pub async fn change<T>(
+        &self,
+        stream: &Stream,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let changed = self.door.broker.change_stream(stream, |draft| change(draft).map_err(Refused::Request)).await;
+        changed.map_err(|refused| refused.into_error(&self.door.home, &stream.name))
+    }
+
+    /// A state that begins at `now_ms` and passes by itself; none when there is no delay.
+    pub fn passing(&self, transition: Transition, now_ms: i64) -> Option<Passing> {
+        let delay_ms = self.door.config.state_delay;
+        (delay_ms > 0).then(|| Passing { transition, until_ms: now_ms.saturating_add(delay_ms) })
+    }
+
+    /// The stream is UPDATING for a while.
+    pub fn updating(&self, draft: &mut Draft<'_>) {
+        draft.attributes.passing = self.passing(Transition::Updating, draft.now_ms);
+    }
+
+    fn throttle(&self, row: &'static Row) -> Result<(), Error> {
+        if !self.door.config.control_rates {
+            return Ok(());
+        }
+        let now_ms = self.door.broker.clock().tick_ms();
+        let stream = self.stream.as_ref().map(|stream| &stream.name);
+        if self.door.rates.take(row.operation, row.rate, stream, now_ms) {
+            return Ok(());
+        }
+        let account = &self.door.home.account;
+        Err(Error::LimitExceeded(match &self.named {
+            Some(named) => format!("Rate exceeded for stream {} under account {account}.", named.stream),
+            None => format!("Rate exceeded for account {account}."),
+        }))
+    }
+}
