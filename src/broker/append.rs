@@ -36,7 +36,8 @@ pub enum AppendError {
 /// Where the records went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendedAt {
-    pub base_offset: Offset,
+    /// None where the partition is dormant: the records stand in the log of the one that absorbed it.
+    pub base_offset: Option<Offset>,
     /// Set when the broker's clock replaced the records' timestamps.
     pub log_append_ms: Option<i64>,
     pub log_start: Offset,
@@ -45,14 +46,15 @@ pub struct AppendedAt {
 /// A batch that has its place; [`Ticket::committed`] tells when it is kept.
 pub struct Ticket {
     partition: std::sync::Arc<partition::Partition>,
-    base_offset: Offset,
+    base_offset: Option<Offset>,
     log_append_ms: Option<i64>,
     throttle_ms: i64,
     outcome: oneshot::Receiver<Outcome>,
 }
 
 impl Broker {
-    /// Validates and queues what a producer sent for one partition: exactly one record batch. `all_replicas` is the
+    /// Validates and queues what a producer sent for one partition: exactly one record batch. What is sent to a dormant
+    /// partition goes to the shard that absorbed it. `all_replicas` is the
     /// producer's wish that every replica have it (acks=all); `zstd_allowed` is false for a client too old to read it.
     pub fn append(
         &self,
@@ -76,29 +78,33 @@ impl Broker {
         let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.segment_ms };
         // Held through the append: a split must not come between the epoch and the offset.
         let state = stream.state.read();
-        let at = index.0 as usize;
-        let found = (state.partitions.get(at), state.leader_epochs.get(at), state.last_shards.get(at));
-        let (Some(partition), Some(&leader_epoch), Some(&last)) = found else {
-            return Err(AppendError::NoSuchPartition);
-        };
+        let partition = state.partition(index).ok_or(AppendError::NoSuchPartition)?;
+        let shard = state.lineage.absorbing(index).ok_or(AppendError::NoSuchPartition)?;
+        let holder = state.partition(shard.partition).ok_or(AppendError::NoSuchPartition)?;
+        let elsewhere = shard.partition != index;
         let data_key = self.data_key(stream, &state.attributes)?;
+        let leader_epoch = shard.leader_epoch;
         let new = NewBatch { bytes, leader_epoch, log_append_time, roll, data_key: data_key.as_deref() };
         let mut throttle_ms = 0;
-        let (base_offset, append_ms, outcome) = match partition.append(&self.writer, new, now_ms)? {
+        let appended = match elsewhere {
+            true => partition.append_elsewhere(holder, &self.writer, new, now_ms),
+            false => partition.append(&self.writer, new, now_ms),
+        };
+        let (base_offset, append_ms, outcome) = match appended? {
             Appended::Queued { base_offset, append_ms, done } => {
                 stream.metrics.bytes_in.inc_by(bytes.len() as u64);
                 stream.metrics.records_in.inc_by(validated.records_count as u64);
                 let appending = Appending {
                     policy: settings.limits,
-                    shard: last.ordinal,
+                    shard: shard.ordinal,
                     lineage: &state.lineage,
                     record_kib_max: state.attributes.record_kib_max,
                     throttled: &stream.metrics.write_throttled,
                 };
                 let (records, size) = (validated.records_count as u64, bytes.len() as u64);
-                state.count_written(index, records, size);
+                state.count_written(shard.partition, records, size);
                 throttle_ms = stream.gauges.charge_append(&appending, records, size, self.clock.tick_ms());
-                (base_offset, append_ms, done)
+                ((!elsewhere).then_some(base_offset), append_ms, done)
             }
             // Kept once the first one is, and the writer answers in order: an empty commit behind it shares its fate.
             Appended::Duplicate { base_offset, append_ms } => {

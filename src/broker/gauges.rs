@@ -22,7 +22,7 @@ use crate::broker::stream::State;
 use crate::metrics::Throttled;
 use crate::model::attributes::{Attributes, LimitsPolicy};
 use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
-use crate::model::shard::Lineage;
+use crate::model::shard::{Lineage, Shard};
 
 /// Gauges of this many shards are not looked through for forgotten ones.
 const PRUNE_FROM: usize = 64;
@@ -144,17 +144,14 @@ impl Stream {
     /// The shard that a partition's `offset` belongs to: its last one for what is not written yet, and for what is
     /// older than any that is remembered its first.
     pub fn shard_at(&self, index: PartitionIndex, offset: Offset) -> Option<ShardOrdinal> {
-        let (last, lineage) = {
-            let state = self.state.read();
-            let last = *state.last_shards.get(index.0 as usize)?;
-            (last, state.lineage.clone())
-        };
-        if offset >= last.start_offset {
-            return Some(last.ordinal);
+        let lineage = self.lineage();
+        if let Some(open) = lineage.open_shard_on(index).filter(|open| open.start_offset <= offset) {
+            return Some(open.ordinal);
         }
         let mut generations = lineage.shards().iter().filter(|shard| shard.partition == index);
-        let holds = |end: Option<Offset>| end.is_none_or(|end| offset < end);
-        Some(generations.find(|shard| holds(shard.end_offset)).map_or(last.ordinal, |shard| shard.ordinal))
+        let holds = |shard: &&Shard| shard.end_offset.is_none_or(|end| offset < end);
+        let holding = generations.clone().find(holds).or_else(|| generations.next_back());
+        holding.map(|shard| shard.ordinal)
     }
 
     fn owner(&self, name: &str) -> Owner {

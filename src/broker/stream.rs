@@ -12,7 +12,7 @@ use crate::broker::traffic::{Traffic, Written};
 use crate::log::partition::Partition;
 use crate::metrics::StreamMetrics;
 use crate::model::attributes::{Attributes, Transition};
-use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal, StreamId};
+use crate::model::ids::{Offset, PartitionIndex, StreamId};
 use crate::model::settings::{Overrides, StreamSettings};
 use crate::model::shard::Lineage;
 
@@ -39,18 +39,8 @@ pub(super) struct State {
     pub overrides: Overrides,
     pub settings: Arc<StreamSettings>,
     pub partitions: Vec<Arc<Partition>>,
-    /// Of each partition: its last generation's, kept beside the lineage for the append path.
-    pub leader_epochs: Vec<i32>,
-    /// Of each partition: its last generation, kept for the same reason.
-    pub last_shards: Vec<LastShard>,
     /// Of each partition: what was appended to it.
     pub written: Vec<Written>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct LastShard {
-    pub ordinal: ShardOrdinal,
-    pub start_offset: Offset,
 }
 
 impl State {
@@ -62,32 +52,17 @@ impl State {
         partitions: Vec<Arc<Partition>>,
     ) -> State {
         let (lineage, attributes) = (Arc::new(lineage), Arc::new(attributes));
-        let mut state = State {
-            lineage,
-            attributes,
-            overrides,
-            settings,
-            partitions,
-            leader_epochs: Vec::new(),
-            last_shards: Vec::new(),
-            written: Vec::new(),
-        };
-        state.refresh_leader_epochs();
-        state
+        let written = partitions.iter().map(|_| Written::default()).collect();
+        State { lineage, attributes, overrides, settings, partitions, written }
     }
 
-    pub fn refresh_leader_epochs(&mut self) {
-        let mut shards = vec![LastShard { ordinal: ShardOrdinal(0), start_offset: 0 }; self.partitions.len()];
-        // Ascending by ordinal, so that a partition's last generation wins.
-        for shard in self.lineage.shards() {
-            let at = shard.partition.0 as usize;
-            if let Some(last) = shards.get_mut(at) {
-                *last = LastShard { ordinal: shard.ordinal, start_offset: shard.start_offset };
-            }
-        }
-        self.leader_epochs = self.lineage.leader_epochs();
-        self.last_shards = shards;
-        self.written.resize_with(self.partitions.len(), Written::default);
+    pub fn add_partition(&mut self, partition: Arc<Partition>) {
+        self.partitions.push(partition);
+        self.written.push(Written::default());
+    }
+
+    pub fn partition(&self, index: PartitionIndex) -> Option<&Arc<Partition>> {
+        self.partitions.get(index.0 as usize)
     }
 
     /// That was appended to a partition; `bytes` as the shard's limits count them.
@@ -127,7 +102,7 @@ impl Stream {
     }
 
     pub fn partition(&self, index: PartitionIndex) -> Option<Arc<Partition>> {
-        self.state.read().partitions.get(index.0 as usize).cloned()
+        self.state.read().partition(index).cloned()
     }
 
     pub fn partitions(&self) -> Vec<Arc<Partition>> {
@@ -143,19 +118,20 @@ impl Stream {
         self.state.read().overrides.clone()
     }
 
+    /// The partition's last generation's, which a dormant partition keeps.
     pub fn leader_epoch(&self, index: PartitionIndex) -> Option<i32> {
-        self.state.read().leader_epochs.get(index.0 as usize).copied()
+        self.state.read().lineage.leader_epoch(index)
     }
 
     /// Of every partition, in their order.
     pub fn leader_epochs(&self) -> Vec<i32> {
-        self.state.read().leader_epochs.clone()
+        self.state.read().lineage.leader_epochs()
     }
 
     /// The largest epoch at or below `epoch` and where it ends; see [`Lineage::end_offset_for_epoch`].
     pub fn end_offset_for_epoch(&self, index: PartitionIndex, epoch: i32) -> Option<(i32, Offset)> {
         let state = self.state.read();
-        let partition = state.partitions.get(index.0 as usize)?;
+        let partition = state.partition(index)?;
         Some(state.lineage.end_offset_for_epoch(index, epoch, partition.end_offset()))
     }
 

@@ -149,7 +149,7 @@ async fn answer(index: i32, placed: Placed) -> PartitionProduceResponse {
         Placed::Queued(ticket) => match ticket.committed().await {
             Ok(at) => {
                 return response
-                    .with_base_offset(at.base_offset)
+                    .with_base_offset(at.base_offset.unwrap_or(-1))
                     .with_log_append_time_ms(at.log_append_ms.unwrap_or(-1))
                     .with_log_start_offset(at.log_start);
             }

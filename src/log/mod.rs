@@ -5,6 +5,7 @@
 //! - [`segment`]: the index: which offsets stand in which epoch, and what retention needs to know of them
 //! - [`tail`]: the newest batches, kept in memory for readers at the end
 //! - [`disk`]: batches as they lie in the store, some of them sealed
+//! - [`dormant`]: what is addressed to a partition whose log takes nothing any more
 //! - [`producers`]: idempotent producers of one partition
 //! - [`times`]: what was appended since when
 //! - [`recover`]: from what is stored to partitions that take appends
@@ -17,6 +18,7 @@
 //! a crash only the newest epoch is read again.
 
 pub mod disk;
+pub mod dormant;
 pub mod partition;
 pub mod producers;
 pub mod recover;

@@ -4,37 +4,74 @@
 //! Two locks, never held together except append before index: `append` (next offset, producers) by whoever appends,
 //! `index` (segments, tail, start) by the writer for a moment and by readers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{oneshot, watch};
 
 use crate::log::disk::{DiskBatch, scan_segment};
-use crate::log::producers::{self, Check, Producers, SequenceError, sequence_after};
+use crate::log::producers::{self, Check, ELSEWHERE, Producers, SequenceError, sequence_after};
 use crate::log::segment::{self, Segment};
 use crate::log::tail::{StoredBatch, Tail};
 use crate::log::writer::{Append, Outcome, RollRules, Writer};
 use crate::model::batch::{self, Header};
-use crate::model::ids::{Offset, PartitionId};
+use crate::model::ids::{Offset, PartitionId, PartitionIndex};
 use crate::store::crypt::{DataKey, KeyError, KeyRing, Place};
 use crate::store::keys::{BatchHeader, Key};
 use crate::store::{Batch, Family, Store, StoreError};
 
 pub struct Partition {
     pub id: PartitionId,
-    append: Mutex<AppendState>,
+    pub(super) append: Mutex<AppendState>,
     pub(super) index: RwLock<Index>,
     /// One past the last record that is committed: what readers wait on.
     end: watch::Sender<Offset>,
     deleted: AtomicBool,
 }
 
-struct AppendState {
-    next_offset: Offset,
+pub(super) struct AppendState {
+    pub next_offset: Offset,
     last_append_ms: i64,
-    producers: Producers,
+    /// Of what is addressed to this partition.
+    pub producers: Producers,
+    /// Whose log takes what is addressed to this partition: `log::dormant`.
+    pub holder: PartitionIndex,
+    /// Where it is another's log: `producers` knows what stands there before this.
+    pub until: Offset,
+    /// Whose holder this partition is, beside itself.
+    pub guests: Vec<Weak<Partition>>,
+}
+
+impl AppendState {
+    /// The answer to an idempotent producer's batch that has been appended already.
+    pub fn duplicate(&self, header: &Header) -> Result<Option<Appended>, SequenceError> {
+        if header.producer_id < 0 {
+            return Ok(None);
+        }
+        let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
+        match self.producers.check(id, epoch, sequence, header.records_count)? {
+            Check::Append => Ok(None),
+            Check::Duplicate { base_offset, append_time_ms } => {
+                Ok(Some(Appended::Duplicate { base_offset, append_ms: append_time_ms }))
+            }
+        }
+    }
+}
+
+/// A batch that was queued.
+pub(super) struct Placed {
+    pub base_offset: Offset,
+    pub append_ms: i64,
+    done: oneshot::Receiver<Outcome>,
+}
+
+impl From<Placed> for Appended {
+    fn from(placed: Placed) -> Appended {
+        let Placed { base_offset, append_ms, done } = placed;
+        Appended::Queued { base_offset, append_ms, done }
+    }
 }
 
 pub(super) struct Index {
@@ -68,9 +105,9 @@ pub enum Appended {
         append_ms: i64,
         done: oneshot::Receiver<Outcome>,
     },
-    /// An idempotent producer sent it again; it stands at `base_offset` already.
+    /// An idempotent producer sent it again; it stands at `base_offset` already, or in another partition's log.
     Duplicate {
-        base_offset: Offset,
+        base_offset: Option<Offset>,
         append_ms: i64,
     },
 }
@@ -119,7 +156,14 @@ impl Partition {
         let last_append_ms = segments.last().map_or(0, |last| last.last_append_ms);
         Partition {
             id,
-            append: Mutex::new(AppendState { next_offset: end, last_append_ms, producers }),
+            append: Mutex::new(AppendState {
+                next_offset: end,
+                last_append_ms,
+                producers,
+                holder: id.index,
+                until: end,
+                guests: Vec::new(),
+            }),
             index: RwLock::new(Index { log_start, segments, tail: Tail::default(), oldest_append_ms: i64::MIN }),
             end: watch::Sender::new(end),
             deleted: AtomicBool::new(false),
@@ -187,25 +231,36 @@ impl Partition {
             return Err(failure.clone().into());
         }
         let header = Header::parse(new.bytes)?;
-        let mut state = self.append.lock();
-        if self.is_deleted() {
-            return Err(AppendError::Deleted);
+        let mut state = self.lock_append()?;
+        if let Some(duplicate) = state.duplicate(&header)? {
+            return Ok(duplicate);
         }
-        let has_producer = header.producer_id >= 0;
-        if has_producer {
-            let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
-            if let Check::Duplicate { base_offset, append_time_ms } =
-                state.producers.check(id, epoch, sequence, header.records_count)?
-            {
-                return Ok(Appended::Duplicate { base_offset, append_ms: append_time_ms });
-            }
-        }
+        let placed = self.place(&mut state, writer, &header, new, None, now_ms)?;
+        record_producer(&mut state.producers, &header, Some(placed.base_offset), placed.append_ms);
+        Ok(placed.into())
+    }
+
+    pub(super) fn lock_append(&self) -> Result<MutexGuard<'_, AppendState>, AppendError> {
+        let state = self.append.lock();
+        if self.is_deleted() { Err(AppendError::Deleted) } else { Ok(state) }
+    }
+
+    /// Puts the batch at the end of this log.
+    pub(super) fn place(
+        self: &Arc<Self>,
+        state: &mut AppendState,
+        writer: &Writer,
+        header: &Header,
+        new: NewBatch<'_>,
+        addressed: Option<PartitionIndex>,
+        now_ms: i64,
+    ) -> Result<Placed, AppendError> {
         let base_offset = state.next_offset;
         let last_offset = base_offset + Offset::from(header.last_offset_delta);
         let append_ms = now_ms.max(state.last_append_ms);
         let log_append_time = new.log_append_time.then_some(append_ms);
         let mut prefix = [0; BatchHeader::LEN];
-        BatchHeader { append_time_ms: append_ms, sealed_by: new.data_key.map(DataKey::number) }
+        BatchHeader { append_time_ms: append_ms, sealed_by: new.data_key.map(DataKey::number), addressed }
             .put(&mut &mut prefix[..]);
         let value = batch::assemble(&prefix, new.bytes, base_offset, new.leader_epoch, log_append_time);
         // Under the lock, as the place is part of what is sealed; other partitions go on meanwhile.
@@ -213,9 +268,6 @@ impl Partition {
         let sealed = new.data_key.map(|key| key.seal(place, &value)).transpose()?;
         state.next_offset = last_offset + 1;
         state.last_append_ms = append_ms;
-        if has_producer {
-            record_producer(&mut state.producers, &header, base_offset, append_ms);
-        }
         let (done, outcome) = oneshot::channel();
         writer.append(Append {
             partition: self.clone(),
@@ -223,11 +275,11 @@ impl Partition {
             sealed,
             max_timestamp: log_append_time.unwrap_or(header.max_timestamp),
             append_ms,
-            has_producer,
+            has_producer: header.producer_id >= 0,
             roll: new.roll,
             done,
         });
-        Ok(Appended::Queued { base_offset, append_ms, done: outcome })
+        Ok(Placed { base_offset, append_ms, done: outcome })
     }
 
     /// Batches from the one that holds `offset` on, up to `end` (exclusive), at most `bytes_max` of them, the first
@@ -421,35 +473,18 @@ impl Partition {
     pub(super) fn drop_oldest_of_tail(&self) {
         self.index.write().tail.drop_oldest();
     }
+}
 
-    /// Hands `submit` what is to be stored of the producers, under the append lock, so that no append comes between.
-    pub(super) fn snapshot_producers(&self, submit: impl FnOnce(Batch)) {
-        let state = self.append.lock();
-        if state.producers.is_empty() || self.is_deleted() {
-            return;
-        }
-        let mut batch = Batch::default();
-        batch.put(Family::Meta, Key::Producers(self.id).encode(), encode_snapshot(state.next_offset, &state.producers));
-        submit(batch);
+/// Notes what an idempotent producer has appended, at `base_offset` or in another partition's log.
+pub(super) fn record_producer(producers: &mut Producers, header: &Header, base_offset: Option<Offset>, append_ms: i64) {
+    if header.producer_id < 0 {
+        return;
     }
-}
-
-/// A producers' snapshot as stored: `next_offset i64` (batches from there on are not in it), then the producers
-/// (`log::producers`).
-pub(super) fn encode_snapshot(next_offset: Offset, producers: &Producers) -> Bytes {
-    let producers = producers.encode();
-    let mut value = Vec::with_capacity(8 + producers.len());
-    value.extend_from_slice(&next_offset.to_be_bytes());
-    value.extend_from_slice(&producers);
-    value.into()
-}
-
-pub(super) fn record_producer(producers: &mut Producers, header: &Header, base_offset: Offset, append_ms: i64) {
     let appended = producers::Appended {
         first_sequence: header.base_sequence,
         last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
-        first_offset: base_offset,
-        last_offset: base_offset + Offset::from(header.last_offset_delta),
+        first_offset: base_offset.unwrap_or(ELSEWHERE),
+        last_offset: base_offset.map_or(ELSEWHERE, |base_offset| base_offset + Offset::from(header.last_offset_delta)),
         append_time_ms: append_ms,
     };
     producers.record(header.producer_id, header.producer_epoch, appended);

@@ -22,7 +22,7 @@
 //! | batches: 1 to 5 | u8 |
 //! | then of each, oldest first: | |
 //! | first sequence, last sequence | i32, i32 |
-//! | first offset, last offset | i64, i64 |
+//! | first offset, last offset; -1 where it stands in another partition's log | i64, i64 |
 //! | append time, milliseconds | i64 |
 //!
 //! Source: KIP-98, KIP-360; Kafka's producer state management.
@@ -46,11 +46,15 @@ const SNAPSHOT_VERSION: u8 = 1;
 const PRODUCER_LEN: usize = 8 + 2 + 1;
 const BATCH_LEN: usize = 4 + 4 + 8 + 8 + 8;
 
+/// The offset of a batch that stands in another partition's log: this one was dormant when it came.
+pub const ELSEWHERE: Offset = -1;
+
 /// A batch that a producer has appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     pub first_sequence: i32,
     pub last_sequence: i32,
+    /// Or [`ELSEWHERE`].
     pub first_offset: Offset,
     pub last_offset: Offset,
     pub append_time_ms: i64,
@@ -103,8 +107,8 @@ impl Entry {
 pub enum Check {
     /// It comes next.
     Append,
-    /// It is there already: answer as if it had just been appended.
-    Duplicate { base_offset: Offset, append_time_ms: i64 },
+    /// It is there already: answer as if it had just been appended. No offset where it stands in another's log.
+    Duplicate { base_offset: Option<Offset>, append_time_ms: i64 },
 }
 
 /// Why a batch may not be appended.
@@ -172,7 +176,8 @@ impl Producers {
             let again = |batch: &&Appended| batch.first_sequence == base_sequence && batch.last_sequence == last;
             if let Some(batch) = entry.batches().iter().find(again) {
                 let Appended { first_offset, append_time_ms, .. } = *batch;
-                return Ok(Check::Duplicate { base_offset: first_offset, append_time_ms });
+                let base_offset = (first_offset != ELSEWHERE).then_some(first_offset);
+                return Ok(Check::Duplicate { base_offset, append_time_ms });
             }
         }
         if producer_epoch < entry.producer_epoch {
@@ -348,7 +353,7 @@ mod tests {
         assert_eq!(producers.iter().next().map(|(_, entry)| entry.last().last_sequence), Some(2));
         assert_eq!(
             producers.check(ID, 0, i32::MAX - 1, 5),
-            Ok(Check::Duplicate { base_offset: 40, append_time_ms: 9 })
+            Ok(Check::Duplicate { base_offset: Some(40), append_time_ms: 9 })
         );
         assert_eq!(producers.check(ID, 0, 3, 1), Ok(Check::Append));
     }
@@ -366,7 +371,7 @@ mod tests {
             let at = i64::from(batch);
             assert_eq!(
                 producers.check(ID, 3, batch * 10, 10),
-                Ok(Check::Duplicate { base_offset: 100 + at * 10, append_time_ms: at })
+                Ok(Check::Duplicate { base_offset: Some(100 + at * 10), append_time_ms: at })
             );
         }
         for batch in 0..2 {
@@ -390,7 +395,7 @@ mod tests {
         ));
         assert_eq!(producers.check(ID, 4, 0, 10), Ok(Check::Append));
         producers.record(ID, 4, appended(0, 10, 120, 5));
-        assert_eq!(producers.check(ID, 4, 0, 10), Ok(Check::Duplicate { base_offset: 120, append_time_ms: 5 }));
+        assert_eq!(producers.check(ID, 4, 0, 10), Ok(Check::Duplicate { base_offset: Some(120), append_time_ms: 5 }));
         assert_eq!(
             producers.check(ID, 3, 10, 10),
             Err(SequenceError::InvalidProducerEpoch { producer_id: ID, producer_epoch: 3, current_epoch: 4 })
@@ -495,12 +500,12 @@ mod tests {
                         live.record(id, epoch, batch);
                         log.push((id, epoch, batch));
                         // What was just appended is recognised at once.
-                        let again = Check::Duplicate { base_offset: offset, append_time_ms: step as i64 };
+                        let again = Check::Duplicate { base_offset: Some(offset), append_time_ms: step as i64 };
                         prop_assert_eq!(live.check(id, epoch, sequence, count), Ok(again));
                     }
                     Ok(Check::Duplicate { base_offset, .. }) => {
                         let there = log.iter().any(|(logged, logged_epoch, batch)| {
-                            (*logged, *logged_epoch, batch.first_offset) == (id, epoch, base_offset)
+                            (*logged, *logged_epoch, Some(batch.first_offset)) == (id, epoch, base_offset)
                                 && batch.first_sequence == sequence
                         });
                         prop_assert!(there, "a duplicate of a batch that was never appended");

@@ -3,7 +3,8 @@
 //!
 //! After a clean stop every segment is closed and no batch is read. After a crash the newest epoch is: that is at most
 //! what one memtable takes, and segments that were open in it get their summaries from it. Producers are taken from
-//! their last snapshot and brought up to date from the batches behind it. Of a sealed batch the header tells enough, so
+//! their last snapshot and brought up to date from the batches behind it, which may stand in another partition's log
+//! (`log::dormant`). Of a sealed batch the header tells enough, so
 //! nothing here needs a key.
 
 use std::collections::HashMap;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::log::disk::{DiskBatch, scan_segment};
-use crate::log::partition::{Partition, encode_snapshot, put_segment, record_producer};
+use crate::log::dormant::Snapshot;
+use crate::log::partition::{Partition, put_segment, record_producer};
 use crate::log::producers::Producers;
 use crate::log::segment::Segment;
 use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
@@ -28,26 +30,29 @@ pub struct Recovered {
     pub epoch: u32,
 }
 
-#[derive(Default)]
 struct Found {
     log_start: Offset,
     segments: Vec<Segment>,
-    producers: Producers,
-    /// Batches from here on are not in `producers`.
-    producers_until: Offset,
+    /// Of what was addressed to the partition.
+    snapshot: Snapshot<Producers>,
+}
+
+impl Found {
+    fn nothing(id: PartitionId) -> Found {
+        let snapshot = Snapshot { holder: id.index, until: 0, producers: Producers::default() };
+        Found { log_start: 0, segments: Vec::new(), snapshot }
+    }
 }
 
 pub fn recover(store: &dyn Store, known: &[PartitionId]) -> Result<Recovered, StoreError> {
-    let mut found: HashMap<PartitionId, Found> = known.iter().map(|id| (*id, Found::default())).collect();
+    let mut found: HashMap<PartitionId, Found> = known.iter().map(|id| (*id, Found::nothing(*id))).collect();
     load_index(store, &mut found)?;
     let last_epoch = match store.get(Family::Meta, &Key::Epoch.encode())? {
         Some(value) => u32::from_be_bytes(value[..].try_into().map_err(|_| corrupt("the epoch"))?),
         None => 0,
     };
-    for (id, found) in &mut found {
-        for segment in found.segments.clone().iter().filter(|segment| segment.closed) {
-            replay_closed(store, *id, segment, found)?;
-        }
+    for (id, segment, from) in behind_snapshots(&found) {
+        replay_closed(store, id, &segment, from, &mut found)?;
     }
     if found.values().any(|found| found.segments.last().is_some_and(|last| !last.closed)) {
         replay_epoch(store, last_epoch, &mut found)?;
@@ -56,7 +61,9 @@ pub fn recover(store: &dyn Store, known: &[PartitionId]) -> Result<Recovered, St
     store.commit(&summaries(epoch, &mut found), false)?;
     let partitions = found
         .into_iter()
-        .map(|(id, found)| (id, Arc::new(Partition::new(id, found.log_start, found.segments, found.producers))))
+        .map(|(id, found)| {
+            (id, Arc::new(Partition::new(id, found.log_start, found.segments, found.snapshot.producers)))
+        })
         .collect();
     Ok(Recovered { partitions, epoch })
 }
@@ -114,27 +121,47 @@ fn load_index(store: &dyn Store, found: &mut HashMap<PartitionId, Found>) -> Res
         Ok(())
     })?;
     for_each_meta(store, b"p", |key, value| {
-        if let Some(found) = partition_of(&key).and_then(|id| found.get_mut(&id)) {
-            let (until, producers) = value.split_at_checked(8).ok_or_else(|| corrupt("producers"))?;
-            found.producers_until = be_i64(until).ok_or_else(|| corrupt("producers"))?;
-            found.producers = Producers::decode(producers).map_err(|_| corrupt("producers"))?;
+        let Some(id) = partition_of(&key) else { return Ok(()) };
+        if let Some(found) = found.get_mut(&id) {
+            found.snapshot = Snapshot::decode(id, &value).ok_or_else(|| corrupt("producers"))?;
         }
         Ok(())
     })
 }
 
-/// Brings the producers up to date from a closed segment that reaches beyond their snapshot.
-fn replay_closed(store: &dyn Store, id: PartitionId, segment: &Segment, found: &mut Found) -> Result<(), StoreError> {
-    if !segment.has_producers || segment.end_offset <= found.producers_until.max(found.log_start) {
-        return Ok(());
+/// The closed segments that reach beyond a snapshot of producers whose batches they may hold, in the order of their logs,
+/// and from where on they have to be read.
+fn behind_snapshots(found: &HashMap<PartitionId, Found>) -> Vec<(PartitionId, Segment, Offset)> {
+    let mut unread_from: HashMap<PartitionId, Offset> = HashMap::new();
+    for (id, found) in found {
+        let holder = PartitionId { stream: id.stream, index: found.snapshot.holder };
+        let from = unread_from.entry(holder).or_insert(Offset::MAX);
+        *from = (*from).min(found.snapshot.until);
     }
-    let mut next = segment.first_offset.max(found.producers_until);
+    let mut behind = Vec::new();
+    for (id, found) in found {
+        let Some(from) = unread_from.get(id) else { continue };
+        let reaches = |segment: &&Segment| segment.end_offset > *from.max(&found.log_start);
+        let closed = found.segments.iter().filter(|segment| segment.closed && segment.has_producers);
+        behind.extend(closed.filter(reaches).map(|segment| (*id, segment.clone(), *from)));
+    }
+    behind
+}
+
+fn replay_closed(
+    store: &dyn Store,
+    id: PartitionId,
+    segment: &Segment,
+    from: Offset,
+    found: &mut HashMap<PartitionId, Found>,
+) -> Result<(), StoreError> {
+    let mut next = segment.first_offset.max(from);
     while next < segment.end_offset {
         let page = scan_segment(store, id, segment, next, segment.end_offset, PAGE_BYTES_MAX)?;
         let Some(last) = page.last() else { break };
         next = last.last_offset + 1;
         for batch in &page {
-            replay_producer(batch, found);
+            replay_producer(batch, id, found);
         }
     }
     Ok(())
@@ -145,8 +172,8 @@ fn replay_epoch(store: &dyn Store, epoch: u32, found: &mut HashMap<PartitionId, 
     let bound = |epoch: u32| Bytes::copy_from_slice(&epoch.to_be_bytes());
     for_each(store, Family::Log, bound(epoch), bound(epoch + 1), &mut |key, value| {
         let Some((_, id, base_offset)) = parse_batch_key(&key) else { return Err(corrupt("a batch's key")) };
-        let Some(found) = found.get_mut(&id) else { return Ok(()) };
-        let Some(open) = found.segments.last_mut().filter(|last| !last.closed) else { return Ok(()) };
+        let Some(of) = found.get_mut(&id) else { return Ok(()) };
+        let Some(open) = of.segments.last_mut().filter(|last| !last.closed) else { return Ok(()) };
         if base_offset < open.end_offset {
             // It belongs to a closed segment: rolled within this epoch, or moved into it.
             return Ok(());
@@ -159,28 +186,40 @@ fn replay_epoch(store: &dyn Store, epoch: u32, found: &mut HashMap<PartitionId, 
             batch.stored.append_time_ms,
             batch.header.producer_id >= 0,
         );
-        replay_producer(&batch, found);
+        replay_producer(&batch, id, found);
         Ok(())
     })
 }
 
-fn replay_producer(batch: &DiskBatch, found: &mut Found) {
-    if batch.header.producer_id >= 0 && batch.base_offset >= found.producers_until {
-        record_producer(&mut found.producers, &batch.header, batch.base_offset, batch.stored.append_time_ms);
+/// Takes a batch that stands in the log of `holder` into the producers of the partition that it was addressed to.
+fn replay_producer(batch: &DiskBatch, holder: PartitionId, found: &mut HashMap<PartitionId, Found>) {
+    let addressed = batch.stored.addressed;
+    let of = PartitionId { index: addressed.unwrap_or(holder.index), ..holder };
+    let Some(Found { snapshot, .. }) = found.get_mut(&of) else { return };
+    // What stands in the log of an earlier holder is in the snapshot.
+    if snapshot.holder == holder.index && batch.base_offset >= snapshot.until {
+        let base_offset = addressed.is_none().then_some(batch.base_offset);
+        record_producer(&mut snapshot.producers, &batch.header, base_offset, batch.stored.append_time_ms);
     }
 }
 
 /// Closes what was open and steps the epoch, so that a crash from here on need not read the same batches again.
 fn summaries(epoch: u32, found: &mut HashMap<PartitionId, Found>) -> Batch {
     let mut batch = Batch::default();
-    for (id, found) in found {
+    let mut read_to = HashMap::new();
+    for (id, found) in &mut *found {
         let Some(last) = found.segments.last_mut().filter(|last| !last.closed) else { continue };
         last.closed = true;
-        if !found.producers.is_empty() {
-            let snapshot = encode_snapshot(last.end_offset, &found.producers);
-            batch.put(Family::Meta, Key::Producers(*id).encode(), snapshot);
-        }
         put_segment(&mut batch, *id, last);
+        read_to.insert(*id, last.end_offset);
+    }
+    for (id, Found { snapshot, .. }) in found {
+        let holder = PartitionId { index: snapshot.holder, ..*id };
+        let worth = !snapshot.producers.is_empty() || holder != *id;
+        if let Some(until) = read_to.get(&holder).filter(|_| worth) {
+            let (holder, until, producers) = (snapshot.holder, *until, snapshot.producers.encode());
+            batch.put(Family::Meta, Key::Producers(*id).encode(), Snapshot { holder, until, producers }.encode(*id));
+        }
     }
     batch.put(Family::Meta, Key::Epoch.encode(), Bytes::copy_from_slice(&epoch.to_be_bytes()));
     batch

@@ -8,7 +8,7 @@
 //! | Meta | `'s', stream u32` | a stream with its shards and settings: JSON, `broker::catalog` |
 //! | Meta | `'g', stream u32, partition u32, first_offset u64` | a segment: `log::segment` |
 //! | Meta | `'l', stream u32, partition u32` | log start offset: `u64` |
-//! | Meta | `'p', stream u32, partition u32` | producers of a partition: `log::producers` |
+//! | Meta | `'p', stream u32, partition u32` | producers of a partition: `log::dormant` |
 //! | Meta | `'k', stream u32, number u32` | a data key of a stream, wrapped: [`super::crypt::master`] |
 //! | Meta | `'T', stream u32` | the highest loads of an on-demand stream: JSON, `broker::traffic` |
 //! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
@@ -125,7 +125,7 @@ fn put_partition(out: &mut BytesMut, partition: PartitionId) {
 ///
 /// | field | width | |
 /// |---|---|---|
-/// | flags | u32 | low 8 bits: 1 the batch is sealed |
+/// | flags | u32 | low 8 bits: 1 the batch is sealed, 2 it was addressed to another partition; high 24 bits: which one |
 /// | key_id | u32 | number of the stream's data key that sealed it; 0 when none did |
 /// | append_time_ms | i64 | the broker's clock at the append, never going back within a partition |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,15 +133,22 @@ pub struct BatchHeader {
     pub append_time_ms: i64,
     /// The data key that sealed the batch. In memory, where batches are open, it tells that the store's copy is sealed.
     pub sealed_by: Option<u32>,
+    /// The dormant partition that the batch was addressed to, if not to the one that holds it. Below 2^24, as there are
+    /// never more partitions than shards open at once.
+    pub addressed: Option<PartitionIndex>,
 }
 
 const SEALED: u32 = 1;
+const ADDRESSED: u32 = 2;
+const FLAGS_BITS: u32 = 8;
 
 impl BatchHeader {
     pub const LEN: usize = 16;
 
     pub fn put(&self, out: &mut impl BufMut) {
-        out.put_u32(if self.sealed_by.is_some() { SEALED } else { 0 });
+        let sealed = if self.sealed_by.is_some() { SEALED } else { 0 };
+        let addressed = self.addressed.map_or(0, |index| ADDRESSED | index.0 << FLAGS_BITS);
+        out.put_u32(sealed | addressed);
         out.put_u32(self.sealed_by.unwrap_or(0));
         out.put_i64(self.append_time_ms);
     }
@@ -149,7 +156,11 @@ impl BatchHeader {
     pub fn parse(value: &[u8]) -> Option<BatchHeader> {
         let mut fields = value.get(..BatchHeader::LEN)?;
         let (flags, key_id) = (fields.get_u32(), fields.get_u32());
-        Some(BatchHeader { append_time_ms: fields.get_i64(), sealed_by: (flags & SEALED != 0).then_some(key_id) })
+        Some(BatchHeader {
+            append_time_ms: fields.get_i64(),
+            sealed_by: (flags & SEALED != 0).then_some(key_id),
+            addressed: (flags & ADDRESSED != 0).then_some(PartitionIndex(flags >> FLAGS_BITS)),
+        })
     }
 }
 
@@ -189,6 +200,16 @@ mod tests {
         assert!(ordered.is_sorted());
         let (epoch, partition, offset) = parse_batch_key(&at(1, 2, 3, i64::MAX)).unwrap();
         assert_eq!((epoch, partition.stream.0, partition.index.0, offset), (1, 2, 3, i64::MAX));
+    }
+
+    #[test]
+    fn a_batch_tells_whether_it_is_sealed_and_whom_it_was_addressed_to() {
+        for (sealed_by, addressed) in [(None, None), (Some(7), None), (None, Some(0)), (Some(0), Some((1 << 24) - 1))] {
+            let header = BatchHeader { append_time_ms: -5, sealed_by, addressed: addressed.map(PartitionIndex) };
+            let mut bytes = Vec::new();
+            header.put(&mut bytes);
+            assert_eq!((bytes.len(), BatchHeader::parse(&bytes)), (BatchHeader::LEN, Some(header)));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::holders::{Move, moves};
 use super::{CatalogError, StreamRecord, empty_partition, json};
 use crate::broker::retention::expiry;
 use crate::broker::stream::State;
@@ -121,11 +122,16 @@ impl Broker {
         state.overrides = overrides;
         for index in state.partitions.len() as u32..lineage.partitions() {
             let id = PartitionId { stream: stream.id, index: PartitionIndex(index) };
-            state.partitions.push(empty_partition(id));
+            state.add_partition(empty_partition(id));
         }
+        let moves = moves(&state.lineage, &lineage, &state.partitions);
         state.lineage = Arc::new(lineage);
-        state.refresh_leader_epochs();
-        Ok(Queued { value, done: self.queue_stream(stream, &state), expired_before_ms })
+        let mut batch = Batch::default();
+        let moving: Vec<_> = moves.iter().map(|moved| moved.begin(&mut batch)).collect();
+        let done = self.queue_stream(stream, &state, batch);
+        drop(moving);
+        moves.iter().for_each(Move::end);
+        Ok(Queued { value, done, expired_before_ms })
     }
 
     /// What `work` makes of the stream as it stands, while nothing can change it; `None` once it is deleted. For what is
@@ -138,7 +144,8 @@ impl Broker {
         Some(work(&stream.state.read()))
     }
 
-    fn queue_stream(&self, stream: &Stream, state: &State) -> oneshot::Receiver<Outcome> {
+    /// Queues the stream's record as the last of `batch`.
+    fn queue_stream(&self, stream: &Stream, state: &State, mut batch: Batch) -> oneshot::Receiver<Outcome> {
         let record = StreamRecord {
             name: stream.name.to_string(),
             topic_id: stream.topic_id,
@@ -147,7 +154,6 @@ impl Broker {
             attributes: Some(Attributes::clone(&state.attributes)),
             lineage: Lineage::clone(&state.lineage),
         };
-        let mut batch = Batch::default();
         batch.put(Family::Meta, Key::Stream(stream.id).encode(), json(&record));
         self.writer.commit_meta(batch)
     }

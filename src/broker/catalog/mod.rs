@@ -9,6 +9,7 @@
 //!
 //! - [`change`]: one stream is changed, its shards too
 //! - [`deletion`]: one stream goes, at once or in a while
+//! - [`holders`]: whose log takes what is addressed to a partition
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -39,6 +40,7 @@ use crate::store::{Batch, Family, Store, StoreError};
 
 mod change;
 mod deletion;
+mod holders;
 
 pub use change::Draft;
 
@@ -182,10 +184,11 @@ impl Catalog {
             }),
         };
         for (id, record) in records.streams {
-            let logs = (0..record.lineage.partitions())
+            let logs: Vec<_> = (0..record.lineage.partitions())
                 .map(|index| PartitionId { stream: id, index: PartitionIndex(index) })
                 .map(|id| partitions.remove(&id).unwrap_or_else(|| empty_partition(id)))
                 .collect();
+            holders::restore(&record.lineage, &logs);
             let settings = catalog.effective(&record.overrides);
             let created_ms = record.lineage.shards().first().map_or(0, |shard| shard.created_ms);
             let attributes = record.attributes.unwrap_or_else(|| Attributes::new(created_ms));

@@ -120,7 +120,7 @@ async fn append(broker: &Broker, stream: &Stream, sequence: i32, text: &str) -> 
     let producer = Some(Producer { id: 7, epoch: 0, base_sequence: sequence, transactional: false });
     let batch = batch::build(&[record], &Options { compressor: Compressor::None, producer }).unwrap();
     let ticket = broker.append(stream, PartitionIndex(0), &batch, true, true)?;
-    Ok(ticket.committed().await?.base_offset)
+    Ok(ticket.committed().await?.base_offset.unwrap())
 }
 
 /// Everything from `offset` on: the record's text and whether it is sealed in the store.

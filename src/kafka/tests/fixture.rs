@@ -82,7 +82,7 @@ impl Fixture {
         let records: Vec<_> = timestamps.iter().map(record).collect();
         let batch = build(&records, &Options { compressor: Compressor::None, producer }).unwrap();
         let ticket = self.door.broker.append(stream, PartitionIndex(index), &batch, false, true).unwrap();
-        ticket.committed().await.unwrap().base_offset
+        ticket.committed().await.unwrap().base_offset.unwrap()
     }
 }
 

@@ -195,7 +195,7 @@ pub(super) mod tests {
             Record { offset: 0, timestamp: 9, key: None, value: Some("the marker".into()), headers: Vec::new() };
         let batch = build(&[record], &Options { compressor: Compressor::None, producer: None }).unwrap();
         let mut prefix = Vec::new();
-        BatchHeader { append_time_ms: 77, sealed_by: Some(number) }.put(&mut prefix);
+        BatchHeader { append_time_ms: 77, sealed_by: Some(number), addressed: None }.put(&mut prefix);
         assemble(&prefix, &batch, 5, 0, None)
     }
 
