@@ -7,6 +7,7 @@ use crate::broker::CatalogError;
 use crate::http::Failure;
 use crate::model::attributes::Transition;
 use crate::store::StoreError;
+use crate::store::crypt::KeyError;
 
 use super::arn::Home;
 
@@ -117,6 +118,23 @@ impl Error {
             "Request is invalid. Stream {stream} under account {} is in On-Demand mode.",
             home.account
         ))
+    }
+
+    /// With KMS's texts where it has one for the case.
+    pub fn key(error: &KeyError) -> Error {
+        match error {
+            KeyError::NotFound(name) if name.starts_with("alias/") || name.contains(":alias/") => {
+                Error::KmsNotFound(format!("Alias {name} is not found."))
+            }
+            KeyError::NotFound(name) => Error::KmsNotFound(format!("Key '{name}' does not exist")),
+            KeyError::Disabled(id) => Error::KmsDisabled(format!("{id} is disabled.")),
+            KeyError::Absent(_) => Error::KmsAccessDenied(
+                "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or \
+                 you are not allowed to access."
+                    .to_owned(),
+            ),
+            KeyError::Mismatch(_) | KeyError::Lost(_) => Error::KmsInvalidState(error.to_string()),
+        }
     }
 
     pub fn internal(error: &StoreError) -> Error {

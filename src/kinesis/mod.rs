@@ -32,6 +32,7 @@ pub mod account;
 pub mod arn;
 pub mod consumers;
 pub mod dispatch;
+pub mod encryption;
 pub mod error;
 pub mod modes;
 pub mod monitoring;
@@ -189,6 +190,14 @@ pub const TABLE: &[Row] = &[
     ),
     silent!(RemoveTagsFromStream, Rate::Account(5), tags::RemoveTagsFromStream => tags::remove_tags_from_stream),
     silent!(SplitShard, Rate::Account(5), reshard::SplitShard => reshard::split_shard),
+    silent!(
+        StartStreamEncryption, Rate::Account(5),
+        encryption::StartStreamEncryption => encryption::start_stream_encryption
+    ),
+    silent!(
+        StopStreamEncryption, Rate::Account(5),
+        encryption::StopStreamEncryption => encryption::stop_stream_encryption
+    ),
     silent!(TagResource, Rate::Account(5), tags::TagResource => tags::tag_resource),
     silent!(UntagResource, Rate::Account(5), tags::UntagResource => tags::untag_resource),
     row!(UpdateAccountSettings, Rate::Account(5), account::UpdateAccountSettings => account::update_account_settings),

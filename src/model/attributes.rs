@@ -95,6 +95,12 @@ pub struct Attributes {
     pub record_kib_max: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
+    /// When encryption was started, ascending; those of the last day count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encryption_starts_ms: Vec<i64>,
+    /// The same of its stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encryption_stops_ms: Vec<i64>,
     /// Names of the shard-level metrics that were enabled.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub shard_metrics: BTreeSet<String>,
@@ -121,6 +127,8 @@ impl Attributes {
             policy: None,
             record_kib_max: 1_024,
             encryption: None,
+            encryption_starts_ms: Vec::new(),
+            encryption_stops_ms: Vec::new(),
             shard_metrics: BTreeSet::new(),
             warm_mibps: None,
             capacity_released_ms: None,

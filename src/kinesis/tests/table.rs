@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, arn};
+use crate::config::MasterKey;
 use crate::kinesis::TABLE;
 
 /// A request for each operation that goes well, on streams `p` (provisioned), `d` (on-demand) and `gone`, in this order.
@@ -58,6 +59,8 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("DescribeStreamConsumer", json!({"StreamARN": arn("p"), "ConsumerName": "c"})),
         ("ListStreamConsumers", json!({"StreamARN": arn("p")})),
         ("DeregisterStreamConsumer", json!({"StreamARN": arn("p"), "ConsumerName": "c"})),
+        ("StartStreamEncryption", json!({"StreamName": "p", "EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"})),
+        ("StopStreamEncryption", json!({"StreamName": "p", "EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"})),
         ("DeleteStream", json!({"StreamName": "gone"})),
     ]
 }
@@ -86,7 +89,9 @@ const SILENT: &[&str] = &[
 
 #[tokio::test]
 async fn every_row_is_exercised() {
-    let f = Fixture::new();
+    let f = Fixture::with(|config| {
+        config.master_keys = vec![MasterKey { id: "main".into(), secret: [1; 32], disabled: false }];
+    });
     f.create("p", 2).await;
     f.create("gone", 1).await;
     f.create_on_demand("d").await;
