@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 pub struct Process {
     child: Child,
     pub kafka: SocketAddr,
+    pub http: SocketAddr,
 }
 
 fn command(folder: &Path, settings: &[&str]) -> Command {
@@ -22,13 +23,16 @@ impl Process {
     pub fn start(folder: &Path, settings: &[&str]) -> Process {
         let mut child = command(folder, settings).spawn().unwrap();
         let mut banner = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut kafka = None;
+        let (mut kafka, mut http) = (None, None);
         while let Some(Ok(line)) = banner.next() {
+            if let Some((address, _)) = line.split_once("http://").and_then(|(_, url)| url.split_once('/')) {
+                http = Some(address.parse().unwrap());
+            }
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("Kafka") => kafka = words.next().map(|address| address.parse().unwrap()),
                 // The banner's last line but one: nothing of it is still to be written when the pipe closes.
-                Some("Try") => return Process { child, kafka: kafka.unwrap() },
+                Some("Try") => return Process { child, kafka: kafka.unwrap(), http: http.unwrap() },
                 _ => {}
             }
         }
