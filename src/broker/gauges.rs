@@ -20,7 +20,7 @@ use crate::broker::Stream;
 use crate::broker::capacity::{ANSWER_BYTES_MAX, Bucket, Pipe, ReadGauge, Verdict, WriteGauge, WriteLimits};
 use crate::broker::stream::State;
 use crate::metrics::Throttled;
-use crate::model::attributes::{Attributes, LimitsPolicy};
+use crate::model::attributes::LimitsPolicy;
 use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
 use crate::model::shard::{Lineage, Shard};
 
@@ -133,12 +133,8 @@ impl Stream {
 
     /// The pipe that records of `shard` go out by: of `consumer` if one is registered by that name, else the shared one.
     pub fn read_pipe(self: &Arc<Self>, shard: ShardOrdinal, consumer: Option<&str>) -> ReadPipe {
-        let policy = self.limits_policy();
-        let owner = match consumer {
-            Some(name) => self.owner(name),
-            None => Owner::Shared,
-        };
-        ReadPipe { stream: self.clone(), policy, owner, gauges: self.gauges_of(policy, shard) }
+        let is_registered = |name: &&str| self.attributes().consumer(name).is_some();
+        ReadPipe { stream: self.clone(), shard, consumer: consumer.filter(is_registered).map(Box::from) }
     }
 
     /// The shard that a partition's `offset` belongs to: its last one for what is not written yet, and for what is
@@ -152,14 +148,6 @@ impl Stream {
         let holds = |shard: &&Shard| shard.end_offset.is_none_or(|end| offset < end);
         let holding = generations.clone().find(holds).or_else(|| generations.next_back());
         holding.map(|shard| shard.ordinal)
-    }
-
-    fn owner(&self, name: &str) -> Owner {
-        let attributes = self.attributes();
-        match attributes.consumer(name) {
-            Some(_) => Owner::Consumer(name.into(), attributes),
-            None => Owner::Shared,
-        }
     }
 
     fn gauges_of(&self, policy: LimitsPolicy, shard: ShardOrdinal) -> Option<Arc<ShardGauges>> {
@@ -193,72 +181,63 @@ impl PutGauge<'_> {
     }
 }
 
-/// 2 MiB a second of one shard, for one consumer or for those who have none of their own, by the policy of the moment
-/// that it was asked for: for one answer. See [`Stream::read_pipe`].
+/// 2 MiB a second of one shard, for one consumer or for those who have none of their own. See [`Stream::read_pipe`].
 pub struct ReadPipe {
     stream: Arc<Stream>,
-    policy: LimitsPolicy,
-    owner: Owner,
-    /// `None` where nothing is limited.
-    gauges: Option<Arc<ShardGauges>>,
-}
-
-enum Owner {
-    Shared,
-    /// Its name, and the stream's attributes by which it is one.
-    Consumer(Box<str>, Arc<Attributes>),
+    shard: ShardOrdinal,
+    /// `None`: shared.
+    consumer: Option<Box<str>>,
 }
 
 impl ReadPipe {
     /// How long to wait before anything more may be read; 0 where limits are not enforced.
     pub fn wait_ms(&self, now_ms: i64) -> i64 {
-        match (&self.gauges, self.policy) {
-            (Some(gauges), LimitsPolicy::Enforce) => self.with_pipe(gauges, |pipe| pipe.wait_ms(now_ms)),
-            (Some(_) | None, _) => 0,
+        match self.stream.limits_policy() {
+            policy @ LimitsPolicy::Enforce => self.with_pipe(policy, |pipe| pipe.wait_ms(now_ms)).unwrap_or(0),
+            LimitsPolicy::Observe | LimitsPolicy::Off => 0,
         }
     }
 
     /// How many bytes one answer may have.
     pub fn answer_bytes_max(&self) -> usize {
-        if self.policy == LimitsPolicy::Enforce { ANSWER_BYTES_MAX } else { usize::MAX }
+        if self.stream.limits_policy() == LimitsPolicy::Enforce { ANSWER_BYTES_MAX } else { usize::MAX }
     }
 
     /// A reader found that it has to wait, and was told so.
     pub fn turn_away(&self) {
-        if let Some(gauges) = &self.gauges {
-            self.with_pipe(gauges, Pipe::turn_away);
-        }
+        self.with_pipe(self.stream.limits_policy(), Pipe::turn_away);
         self.stream.metrics.read_throttled.count(false);
     }
 
     /// `bytes` were read. Tells how long to wait before anything more is, the turns of others on the same pipe included; 0
     /// where limits are not enforced.
     pub fn charge(&self, bytes: u64, now_ms: i64) -> i64 {
-        let Some(gauges) = &self.gauges else { return 0 };
-        let observe = self.policy == LimitsPolicy::Observe;
-        let (beyond, wait_ms) = self.with_pipe(gauges, |pipe| {
+        let policy = self.stream.limits_policy();
+        let observe = policy == LimitsPolicy::Observe;
+        let charged = self.with_pipe(policy, |pipe| {
             // A reader that had been told to wait would not have had them.
             let beyond = observe && pipe.wait_ms(now_ms) > 0;
             (beyond, if beyond { 0 } else { pipe.charge_in_turn(bytes, now_ms) })
         });
+        let Some((beyond, wait_ms)) = charged else { return 0 };
         if beyond || wait_ms > 0 {
             self.stream.metrics.read_throttled.count(observe);
         }
         if observe { 0 } else { wait_ms }
     }
 
-    fn with_pipe<T>(&self, gauges: &ShardGauges, work: impl FnOnce(&mut Pipe) -> T) -> T {
-        match &self.owner {
-            Owner::Shared => work(&mut gauges.read.lock().pipe),
-            Owner::Consumer(name, attributes) => {
-                let mut pipes = gauges.pipes.lock();
-                if !pipes.contains_key(name) {
-                    // Whose consumer was deregistered is not needed any more.
-                    pipes.retain(|name, _| attributes.consumer(name).is_some());
-                }
-                work(pipes.entry(name.clone()).or_default())
-            }
+    /// `None` where nothing is limited.
+    fn with_pipe<T>(&self, policy: LimitsPolicy, work: impl FnOnce(&mut Pipe) -> T) -> Option<T> {
+        let gauges = self.stream.gauges_of(policy, self.shard)?;
+        let Some(name) = &self.consumer else { return Some(work(&mut gauges.read.lock().pipe)) };
+        let known = gauges.pipes.lock().contains_key(name);
+        let attributes = (!known).then(|| self.stream.attributes());
+        let mut pipes = gauges.pipes.lock();
+        if let Some(attributes) = attributes {
+            // Whose consumer was deregistered is not needed any more.
+            pipes.retain(|name, _| attributes.consumer(name).is_some());
         }
+        Some(work(pipes.entry(name.clone()).or_default()))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::broker::catalog::NewStream;
 use crate::broker::{Broker, BrokerOptions, CatalogError};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::attributes::Consumer;
+use crate::model::attributes::{Attributes, Consumer};
 use crate::model::batch::{self, Compressor, Options, Record};
 use crate::model::settings::{BrokerValues, Overrides, topic};
 use crate::model::shard::SplitAt;
