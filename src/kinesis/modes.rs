@@ -3,8 +3,6 @@
 //!
 //! A stream that changes its mode keeps its shards, as AWS says.
 
-use std::num::NonZeroU32;
-
 use serde::Serialize;
 
 use super::Context;
@@ -16,6 +14,7 @@ use crate::broker::Stream;
 use crate::broker::catalog::Draft;
 use crate::model::attributes::{CapacityMode, RecordDistribution};
 use crate::model::settings::topic;
+use crate::scaler;
 
 pub const AUTO: &str = "AUTO";
 pub const USER_PARTITION_KEY: &str = "USER_PARTITION_KEY";
@@ -125,19 +124,18 @@ pub async fn update_stream_warm_throughput(
     })
 }
 
-/// Keeps an on-demand stream ready: shards are split at once, and the scaler keeps them.
+/// Keeps an on-demand stream ready: shards are split at once, and the scaler keeps them; those that are too many it merges.
 fn warm_up(cx: &Context, stream: &Stream, draft: &mut Draft<'_>, mibps: u32) -> Result<(), Error> {
     let (open, wanted) = (draft.lineage.open_count(), shards_for(mibps));
     if wanted > open {
         let others = quotas::open_shards(&cx.door.broker.streams_in_any_state(), Some(stream));
         let (home, config) = (&cx.door.home, &cx.door.config);
         quotas::check_shards(home, config, others + open as usize, (wanted - open) as usize)?;
-        draft.scale(NonZeroU32::new(wanted).unwrap_or(NonZeroU32::MIN)).map_err(|error| {
-            tracing::error!(%error, stream = &*stream.name, "a stream cannot be scaled");
-            Error::Internal
-        })?;
     }
-    draft.attributes.warm_mibps = Some(mibps);
+    scaler::warm_up(draft, mibps).map_err(|error| {
+        tracing::error!(%error, stream = &*stream.name, "a stream cannot be scaled");
+        Error::Internal
+    })?;
     cx.updating(draft);
     Ok(())
 }

@@ -5,3 +5,4 @@ pub mod fixture;
 mod lists;
 mod streams;
 mod table;
+mod warm;
