@@ -10,6 +10,7 @@ mod killed;
 mod offsets;
 mod process;
 mod produce;
+mod reshard;
 mod retention;
 mod samples;
 mod table;

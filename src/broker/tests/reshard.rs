@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::broker::put::{NewRecord, PutOutcome};
 use crate::model::batch::Header;
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::{Lineage, Shard};
@@ -110,6 +111,10 @@ impl Reshaped {
             .alter_stream(&rig.stream, |_| Ok([("retention.ms".to_owned(), RETENTION_MS.to_string())].into()));
         retention.await.unwrap();
         Reshaped { rig, writers: BTreeMap::new(), kept: Vec::new(), expired_before_ms: i64::MIN }
+    }
+
+    fn handles(&self) -> (Arc<Broker>, Arc<Stream>) {
+        (self.rig.broker.clone(), self.rig.stream.clone())
     }
 
     fn lineage(&self) -> Arc<Lineage> {
@@ -334,4 +339,94 @@ proptest! {
             reshaped.check().await;
         });
     }
+}
+
+#[test]
+fn no_append_straddles_a_change_of_shards() {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    threads.block_on(async {
+        let mut reshaped = Reshaped::new(100_000).await;
+        let writers: Vec<_> =
+            (0..PARTITIONS).map(|index| tokio::spawn(append_all(reshaped.handles(), index))).collect();
+        let putter = tokio::spawn(put_all(reshaped.handles()));
+        let mut change = 0_usize;
+        while !putter.is_finished() || writers.iter().any(|writer| !writer.is_finished()) || change < 20 {
+            change += 1;
+            let pick = change.wrapping_mul(7_919);
+            let step = match reshaped.lineage().open_count() < 2 + change as u32 % 4 {
+                true => Step::Split { pick, at: None },
+                false => Step::Merge { pick, lower_first: true },
+            };
+            reshaped.take(&step).await;
+        }
+        let append_ms = reshaped.rig.clock.now_ms();
+        for (value, hash_key) in putter.await.unwrap() {
+            reshaped.kept.push((value, Kept { append_ms, hash_key: Some(hash_key) }));
+        }
+        for (index, writer) in writers.into_iter().enumerate() {
+            let (values, writer) = writer.await.unwrap();
+            reshaped.kept.extend(values.into_iter().map(|value| (value, Kept { append_ms, hash_key: None })));
+            reshaped.writers.insert(index as u32, writer);
+        }
+        for _ in 0..2 {
+            reshaped.check().await;
+            for (index, back) in (0..PARTITIONS).flat_map(|index| (0..IN_FLIGHT).map(move |back| (index, back))) {
+                reshaped.resend(index, back).await;
+            }
+            reshaped.check().await;
+            reshaped.restart(&super::Step::Kill).await;
+        }
+    });
+}
+
+const EACH: u64 = 300;
+
+/// An idempotent producer of one partition that does not wait for answers, and sends some batches twice.
+async fn append_all((broker, stream): (Arc<Broker>, Arc<Stream>), index: u32) -> (Vec<Bytes>, Writer) {
+    let (mut sent, mut kept, mut writer) = (Vec::new(), Vec::new(), Writer::default());
+    for n in 0..EACH {
+        let producer = Producer { id: index.into(), epoch: 0, base_sequence: n as i32, transactional: false };
+        let bytes = values(format!("of-{index}").as_bytes(), n, 1, Some(producer));
+        let again = bytes.clone();
+        let times = if n % 5 == 0 { vec![bytes, again] } else { vec![bytes] };
+        for bytes in times {
+            let ticket = broker.append(&stream, PartitionIndex(index), &bytes, true, true).unwrap();
+            sent.push((bytes, ticket));
+        }
+        tokio::task::yield_now().await;
+    }
+    for (bytes, ticket) in sent {
+        let base_offset = ticket.committed().await.unwrap().base_offset;
+        match writer.last.front() {
+            // The answer to the first copy is the answer to the second.
+            Some((before, answered)) if *before == bytes => assert_eq!(*answered, base_offset),
+            _ => {
+                kept.extend(batch::records(&bytes).unwrap().map(|record| record.unwrap().value.unwrap()));
+                writer.last.push_front((bytes, base_offset));
+                writer.last.truncate(IN_FLIGHT);
+            }
+        }
+    }
+    (kept, writer)
+}
+
+/// Puts to three hash keys; every record with its key, in order.
+async fn put_all((broker, stream): (Arc<Broker>, Arc<Stream>)) -> Vec<(Bytes, u128)> {
+    let (mut kept, mut tickets) = (Vec::new(), Vec::new());
+    for n in 0..EACH {
+        let put: Vec<(Bytes, u128)> =
+            (0..3).map(|key| (Bytes::from(format!("put-{n}-{key}")), u128::MAX / 3 * key)).collect();
+        let records: Vec<NewRecord<'_>> = put
+            .iter()
+            .map(|(data, hash_key)| NewRecord { partition_key: Some("k"), hash_key: Some(*hash_key), data })
+            .collect();
+        tickets.push(broker.put(&stream, &records).unwrap());
+        kept.extend(put);
+        tokio::task::yield_now().await;
+    }
+    for ticket in tickets {
+        let outcomes = ticket.committed().await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, PutOutcome::Kept { .. })), "{outcomes:?}");
+    }
+    kept
 }
