@@ -47,7 +47,7 @@ const SEND_BYTES_MAX: usize = 256 << 10;
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Milliseconds between two looks at how long a connection may live.
-const LOOK_MS: i64 = 1_000;
+const LOOK_MS: i64 = 5_000;
 /// Milliseconds for a connection that was asked to end.
 const PARTING_MS: i64 = 5_000;
 /// Milliseconds between two attempts when the process is out of file descriptors.

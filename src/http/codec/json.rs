@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::reader::{Item, Malformed, Place, Source};
+use super::scan::plain_length;
 
 pub(super) struct Json<'de> {
     /// What is still to be read.
@@ -198,28 +199,4 @@ impl<'de> Source<'de> for Json<'de> {
     fn end(&mut self) -> Result<(), Malformed> {
         if self.peek().is_some() { Err(Malformed(None)) } else { Ok(()) }
     }
-}
-
-/// How many bytes stand before a quote, a backslash or a control character. Looks at eight bytes at a time: most of a
-/// body is base64.
-fn plain_length(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = ONES << 7;
-    let mut length = 0;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        let equal = |byte: u8| {
-            let difference = word ^ (ONES * u64::from(byte));
-            difference.wrapping_sub(ONES) & !difference
-        };
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        // The lowest bit that is set is exact; those above may be its borrow.
-        let found = (equal(b'"') | equal(b'\\') | control) & HIGH;
-        if found != 0 {
-            return length + found.trailing_zeros() as usize / 8;
-        }
-        length += 8;
-    }
-    length + rest.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count()
 }

@@ -14,15 +14,15 @@
 //!
 //! Source: AWS JSON 1.1 protocol, RFC 8259, RFC 8949, answers recorded from AWS.
 
+mod base64;
 mod cbor;
 mod json;
 mod reader;
+mod scan;
 mod types;
 
 use std::io::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
@@ -34,9 +34,6 @@ pub use types::{Blob, Timestamp};
 
 /// What an encoded answer begins with.
 const ANSWER_BYTES: usize = 512;
-/// Bytes that are turned into base64 at a time: a multiple of 3, so that only the last piece is padded.
-const BASE64_PIECE: usize = 3 << 10;
-
 /// The value that a body holds. Errors are SerializationException.
 pub fn decode<'de, T: Deserialize<'de>>(format: Format, body: &'de [u8]) -> Result<T, Failure> {
     fn whole<'de, T: Deserialize<'de>, S: Source<'de>>(mut reader: Reader<S>) -> Result<T, Malformed> {
@@ -82,12 +79,8 @@ struct AwsJson;
 
 impl Formatter for AwsJson {
     fn write_byte_array<W: ?Sized + Write>(&mut self, writer: &mut W, value: &[u8]) -> std::io::Result<()> {
-        let mut text = [0; BASE64_PIECE / 3 * 4];
         writer.write_all(b"\"")?;
-        for piece in value.chunks(BASE64_PIECE) {
-            let length = STANDARD.encode_slice(piece, &mut text).map_err(std::io::Error::other)?;
-            writer.write_all(text.get(..length).unwrap_or_default())?;
-        }
+        base64::encode(value, writer)?;
         writer.write_all(b"\"")
     }
 }

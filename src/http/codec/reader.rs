@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::engine::general_purpose::STANDARD;
-use base64::{DecodeError, Engine};
+use base64::DecodeError;
 use serde::de::value::{BorrowedStrDeserializer, StringDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -197,8 +196,8 @@ fn text(text: &str) -> Malformed {
 }
 
 /// The bytes of a base64 text, or AWS's text for what is wrong with it.
-fn base64(text: &str) -> Result<Vec<u8>, Malformed> {
-    STANDARD.decode(text).map_err(|error| {
+fn blob(text: &str) -> Result<Vec<u8>, Malformed> {
+    super::base64::decode(text.as_bytes()).map_err(|error| {
         let character = |at: usize| text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or('=');
         let why = match error {
             _ if text.len() % 4 != 0 => {
@@ -300,7 +299,7 @@ impl<'de, S: Source<'de>> Deserializer<'de> for &mut Reader<S> {
         match self.source.item()? {
             Item::Bytes(Cow::Borrowed(bytes)) => visitor.visit_borrowed_bytes(bytes),
             Item::Bytes(Cow::Owned(bytes)) => visitor.visit_byte_buf(bytes),
-            Item::Text(text) if S::TEXT_BLOBS => visitor.visit_byte_buf(base64(&text)?),
+            Item::Text(text) if S::TEXT_BLOBS => visitor.visit_byte_buf(blob(&text)?),
             other => Err(mismatch(&other, Kind::Blob)),
         }
     }
