@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::broker::gauges::Gauges;
@@ -28,6 +29,7 @@ pub struct Stream {
     pub(super) gauges: Gauges,
     pub(super) traffic: Traffic,
     deleted: AtomicBool,
+    changed: watch::Sender<()>,
 }
 
 /// What [`Broker::change_stream`](super::Broker::change_stream) changes as one. Read by appends from choosing a leader
@@ -94,6 +96,7 @@ impl Stream {
             gauges: Gauges::default(),
             traffic,
             deleted,
+            changed: watch::Sender::new(()),
         }
     }
 
@@ -153,8 +156,18 @@ impl Stream {
         self.deleted.load(Ordering::Acquire)
     }
 
+    /// Wakes when the stream was changed: its shards, its attributes, its settings; and when it is deleted.
+    pub fn watch_changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn note_change(&self) {
+        self.changed.send_replace(());
+    }
+
     pub(super) fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
+        self.note_change();
         for partition in self.partitions() {
             partition.mark_deleted();
         }

@@ -131,6 +131,7 @@ impl Broker {
         let done = self.queue_stream(stream, &state, batch);
         drop(moving);
         moves.iter().for_each(Move::end);
+        stream.note_change();
         Ok(Queued { value, done, expired_before_ms })
     }
 
