@@ -238,7 +238,7 @@ fn is_named(consumer: &attributes::Consumer, named: &NamedConsumer) -> bool {
     consumer.name == named.name && named.created_s.is_none_or(|named_s| named_s == created_s)
 }
 
-fn not_found(cx: &Context, named: &NamedConsumer) -> Error {
+pub fn not_found(cx: &Context, named: &NamedConsumer) -> Error {
     let home = &cx.door.home;
     let resource = cx.named.as_ref();
     Error::ResourceNotFound(match (named.created_s, resource) {

@@ -40,6 +40,9 @@ pub enum Error {
     KmsInvalidState(String),
     #[error("{0}")]
     KmsAccessDenied(String),
+    /// The request would have gone well, but was only to be tried.
+    #[error("The request was rejected because the DryRun parameter was specified.")]
+    DryRun,
     /// Something that is not the client's fault; the log says what.
     #[error("internal failure")]
     Internal,
@@ -62,6 +65,7 @@ impl Error {
             Error::KmsDisabled(_) => "KMSDisabledException",
             Error::KmsInvalidState(_) => "KMSInvalidStateException",
             Error::KmsAccessDenied(_) => "KMSAccessDeniedException",
+            Error::DryRun => "DryRunOperationException",
             Error::Internal => "InternalFailure",
         }
     }
@@ -81,6 +85,7 @@ impl Error {
             | Error::KmsDisabled(text)
             | Error::KmsInvalidState(text)
             | Error::KmsAccessDenied(text) => Some(text),
+            Error::DryRun => Some(self.to_string()),
             Error::Internal => None,
         }
     }

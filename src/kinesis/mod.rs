@@ -13,6 +13,8 @@
 //! | [`error`] | AWS's errors and texts |
 //! | [`rates`] | how often control operations may be called |
 //! | [`token`] | NextToken of the lists |
+//! | [`start`], [`iterator`] | where a reader begins, and where it is |
+//! | [`records`] | records as they are given out |
 //! | [`shapes`] | structures that several answers have |
 //! | others | handlers, a family each |
 //!
@@ -24,6 +26,7 @@ use futures_util::future::BoxFuture;
 
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::fanout::Dispatcher;
 use crate::http::{Api, Call, Failure, Reply};
 use crate::metrics::ApiMetrics;
 use crate::store::StoreError;
@@ -34,15 +37,21 @@ pub mod consumers;
 pub mod dispatch;
 pub mod encryption;
 pub mod error;
+pub mod get;
+pub mod iterator;
 pub mod modes;
 pub mod monitoring;
 pub mod policies;
+pub mod put;
 pub mod rates;
+pub mod records;
 pub mod reshard;
 pub mod retention;
 pub mod shapes;
 pub mod shards;
+pub mod start;
 pub mod streams;
+pub mod subscribe;
 pub mod tags;
 #[cfg(test)]
 mod tests;
@@ -52,6 +61,7 @@ pub mod validate;
 pub use dispatch::Context;
 
 use arn::Home;
+use iterator::Iterators;
 use rates::{Rate, Rates};
 
 /// In `X-Amz-Target`, before the operation.
@@ -73,6 +83,8 @@ pub struct Door {
     pub config: Arc<Config>,
     pub home: Home,
     pub account: account::Account,
+    pub iterators: Iterators,
+    pub fanout: Arc<Dispatcher>,
     rates: Rates,
     /// Of each row of [`TABLE`].
     metrics: Vec<ApiMetrics>,
@@ -84,7 +96,10 @@ impl Door {
         let home = Home { account: config.account_id.clone(), region: config.region.clone() };
         let account = account::Account::open(&broker)?;
         let metrics = TABLE.iter().map(|row| broker.metrics().operation(row.operation)).collect();
-        Ok(Arc::new(Door { home, account, rates: Rates::default(), metrics, broker, config }))
+        let iterators = Iterators::new(broker.secret(), broker.clock().clone());
+        let fanout = Dispatcher::new(broker.clock().clone());
+        let rates = Rates::default();
+        Ok(Arc::new(Door { home, account, iterators, fanout, rates, metrics, broker, config }))
     }
 
     /// What `http` serves of it.
@@ -133,6 +148,22 @@ macro_rules! silent {
     };
 }
 
+/// The same where the answer is a stream of events.
+macro_rules! events {
+    ($operation:ident, $rate:expr, $input:ty => $handler:path) => {
+        Row {
+            operation: stringify!($operation),
+            rate: $rate,
+            run: |door, row, call| {
+                Box::pin(async move {
+                    let (cx, input) = dispatch::admit::<$input>(door, row, call)?;
+                    Ok(Reply::Events($handler(cx, input).await?))
+                })
+            },
+        }
+    };
+}
+
 /// What is served. Rates are AWS's, in calls a second.
 pub const TABLE: &[Row] = &[
     silent!(AddTagsToStream, Rate::Account(5), tags::AddTagsToStream => tags::add_tags_to_stream),
@@ -172,7 +203,9 @@ pub const TABLE: &[Row] = &[
         EnableEnhancedMonitoring, Rate::Stream(5),
         monitoring::EnableEnhancedMonitoring => monitoring::enable_enhanced_monitoring
     ),
+    row!(GetRecords, Rate::Free, get::GetRecords => get::get_records),
     row!(GetResourcePolicy, Rate::Account(5), policies::GetResourcePolicy => policies::get_resource_policy),
+    row!(GetShardIterator, Rate::Free, get::GetShardIterator => get::get_shard_iterator),
     silent!(
         IncreaseStreamRetentionPeriod, Rate::Stream(5),
         retention::IncreaseStreamRetentionPeriod => retention::increase_stream_retention_period
@@ -183,6 +216,8 @@ pub const TABLE: &[Row] = &[
     row!(ListTagsForResource, Rate::Account(5), tags::ListTagsForResource => tags::list_tags_for_resource),
     row!(ListTagsForStream, Rate::Account(5), tags::ListTagsForStream => tags::list_tags_for_stream),
     silent!(MergeShards, Rate::Account(5), reshard::MergeShards => reshard::merge_shards),
+    row!(PutRecord, Rate::Free, put::PutRecord => put::put_record),
+    row!(PutRecords, Rate::Free, put::PutRecords => put::put_records),
     silent!(PutResourcePolicy, Rate::Account(5), policies::PutResourcePolicy => policies::put_resource_policy),
     row!(
         RegisterStreamConsumer, Rate::Account(5),
@@ -198,6 +233,7 @@ pub const TABLE: &[Row] = &[
         StopStreamEncryption, Rate::Account(5),
         encryption::StopStreamEncryption => encryption::stop_stream_encryption
     ),
+    events!(SubscribeToShard, Rate::Free, subscribe::SubscribeToShard => subscribe::subscribe_to_shard),
     silent!(TagResource, Rate::Account(5), tags::TagResource => tags::tag_resource),
     silent!(UntagResource, Rate::Account(5), tags::UntagResource => tags::untag_resource),
     row!(UpdateAccountSettings, Rate::Account(5), account::UpdateAccountSettings => account::update_account_settings),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::broker::{Broker, BrokerOptions};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{Call, Failure, Format, Reply};
+use crate::http::{Call, EventStream, Failure, Format, Reply};
 use crate::kinesis::{Door, dispatch};
 use crate::metrics::Metrics;
 use crate::model::settings::BrokerValues;
@@ -61,6 +61,24 @@ impl Fixture {
     }
 
     pub async fn call_as(&self, principal: Principal, operation: &str, body: Value) -> Result<Value, Failure> {
+        match self.reply(principal, operation, body).await {
+            Reply::Whole(answer) => answer.map(|body| match body.is_empty() {
+                true => Value::Null,
+                false => serde_json::from_slice(&body).unwrap(),
+            }),
+            Reply::Events(_) => panic!("{operation} answers with events"),
+        }
+    }
+
+    /// The stream of an operation that answers with events.
+    pub async fn events(&self, operation: &str, body: Value) -> EventStream {
+        match self.reply(Principal::root(ACCOUNT), operation, body).await {
+            Reply::Events(events) => events,
+            Reply::Whole(answer) => panic!("{operation}: {answer:?}"),
+        }
+    }
+
+    async fn reply(&self, principal: Principal, operation: &str, body: Value) -> Reply {
         let call = Call {
             operation: operation.to_owned(),
             format: Format::Json,
@@ -69,13 +87,7 @@ impl Fixture {
             peer: ([127, 0, 0, 1], 50_000).into(),
             request_id: Uuid::nil(),
         };
-        match dispatch::dispatch(self.door.clone(), call).await {
-            Reply::Whole(answer) => answer.map(|body| match body.is_empty() {
-                true => Value::Null,
-                false => serde_json::from_slice(&body).unwrap(),
-            }),
-            Reply::Events(_) => panic!("{operation} answers with events"),
-        }
+        dispatch::dispatch(self.door.clone(), call).await
     }
 
     pub async fn ok(&self, operation: &str, body: Value) -> Value {

@@ -1,0 +1,115 @@
+//! Records as GetRecords and SubscribeToShard give them out. They are written straight from the batches they were read in:
+//! nothing is copied between the log and the answer, and what is made for a record (its number) is on the stack.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
+
+use crate::broker::shards::ShardRecord;
+use crate::http::Timestamp;
+use crate::model::attributes::RecordDistribution;
+use crate::model::batch;
+use crate::model::ids::ShardOrdinal;
+use crate::model::shard::{HashKeyRange, Lineage, Shard};
+
+/// How many records one answer has at most.
+pub const RECORDS_MAX: usize = 10_000;
+/// Bytes of keys and data in one answer at most.
+pub const ANSWER_BYTES_MAX: usize = 10 << 20;
+
+/// `Records`.
+pub struct Records<'a> {
+    pub shard: &'a Shard,
+    pub records: &'a [ShardRecord],
+    pub distribution: RecordDistribution,
+}
+
+impl Serialize for Records<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.records.len()))?;
+        for record in self.records {
+            list.serialize_element(&One { list: self, record })?;
+        }
+        list.end()
+    }
+}
+
+struct One<'a> {
+    list: &'a Records<'a>,
+    record: &'a ShardRecord,
+}
+
+impl One<'_> {
+    /// Where keys decide nothing, a record may have none.
+    fn partition_key(&self) -> Option<Cow<'_, str>> {
+        let key = self.record.key.as_deref();
+        match self.list.distribution {
+            RecordDistribution::Auto if key.is_none() => None,
+            RecordDistribution::Auto | RecordDistribution::PartitionKey => {
+                Some(batch::partition_key(key, self.list.shard.partition))
+            }
+        }
+    }
+}
+
+impl Serialize for One<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ShardRecord { offset, append_ms, value, sealed, .. } = self.record;
+        let partition_key = self.partition_key();
+        let members = 3 + usize::from(partition_key.is_some()) + usize::from(*sealed);
+        let mut record = serializer.serialize_struct("Record", members)?;
+        let digits = self.list.shard.sequence_number(*offset, *append_ms).digits();
+        record.serialize_field("SequenceNumber", std::str::from_utf8(&digits).unwrap_or_default())?;
+        record.serialize_field("ApproximateArrivalTimestamp", &Timestamp(*append_ms))?;
+        record.serialize_field("Data", &Data(value.as_deref().unwrap_or_default()))?;
+        if let Some(partition_key) = &partition_key {
+            record.serialize_field("PartitionKey", &**partition_key)?;
+        }
+        if *sealed {
+            record.serialize_field("EncryptionType", KMS)?;
+        }
+        record.end()
+    }
+}
+
+/// The encryption type of what is sealed at rest; what is not has none.
+pub const KMS: &str = "KMS";
+
+/// Borrowed bytes, written like a blob.
+struct Data<'a>(&'a [u8]);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// `ChildShards`: told once a reader has had everything of a closed shard.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ChildShard {
+    shard_id: String,
+    parent_shards: Vec<String>,
+    hash_key_range: HashKeys,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HashKeys {
+    starting_hash_key: String,
+    ending_hash_key: String,
+}
+
+/// The children of a closed shard.
+pub fn child_shards(lineage: &Lineage, parent: ShardOrdinal) -> Vec<ChildShard> {
+    let child = |shard: &Shard| {
+        let HashKeyRange { start, end } = shard.hash_key_range;
+        ChildShard {
+            shard_id: shard.ordinal.to_string(),
+            parent_shards: shard.parents.iter().map(ShardOrdinal::to_string).collect(),
+            hash_key_range: HashKeys { starting_hash_key: start.to_string(), ending_hash_key: end.to_string() },
+        }
+    };
+    lineage.children(parent).map(child).collect()
+}
