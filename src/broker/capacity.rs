@@ -64,7 +64,10 @@ impl Rate {
 
     /// Milliseconds until `milli` tokens have come, rounded up.
     fn ms_for(self, milli: i64) -> i64 {
-        let (milli, per_ms) = (milli.max(0), whole(self.per_s).max(1));
+        if milli <= 0 {
+            return 0;
+        }
+        let per_ms = whole(self.per_s).max(1);
         milli / per_ms + i64::from(milli % per_ms != 0)
     }
 }
