@@ -29,6 +29,8 @@ pub enum Asked<'a> {
     Listed {
         stream: String,
     },
+    /// A stream that only an iterator tells: its handler authorises the request with `Context::authorize`.
+    Sealed,
     Resource {
         arn: Option<&'a str>,
     },
@@ -75,7 +77,10 @@ impl Home {
     /// What `asked` names, for a caller of `account`; `None`: the account as a whole.
     pub fn resolve(&self, asked: Asked<'_>, account: &str) -> Result<Option<Named>, Error> {
         match asked {
-            Asked::Account | Asked::Stream { name: None, arn: None } | Asked::Resource { arn: None } => Ok(None),
+            Asked::Account
+            | Asked::Sealed
+            | Asked::Stream { name: None, arn: None }
+            | Asked::Resource { arn: None } => Ok(None),
             Asked::Stream { name: Some(name), arn: None } => {
                 let foreign = (account != self.account).then(|| Foreign { account: account.to_owned() });
                 Ok(Some(Named { foreign, by_arn: false, stream: name.to_owned(), consumer: None }))

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::arn::{Named, NamedConsumer};
+use super::arn::{Asked, Named, NamedConsumer};
+use super::consumers;
 use super::error::{Error, Refused};
 use super::validate::Input;
 use super::{Door, Row, row};
@@ -16,6 +17,7 @@ use crate::http::codec::decode;
 use crate::http::{Call, Failure, Format, Reply};
 use crate::model::attributes::{Attributes, Passing, Transition};
 use crate::security::Principal;
+use crate::security::policy::{Ask, authorize};
 
 /// How a request that went well is counted.
 const NONE: &str = "NONE";
@@ -27,12 +29,16 @@ pub struct Context {
     pub principal: Principal,
     pub peer: SocketAddr,
     pub request_id: Uuid,
+    /// What it asks to do.
+    pub operation: &'static str,
     /// Of the answer; for those that encode on their own (event streams).
     pub format: Format,
     /// When the request was admitted.
     pub now_ms: i64,
     /// What the request is about; `None`: the account as a whole.
     pub named: Option<Named>,
+    /// The handler finds out what the request is about, and authorises it.
+    is_sealed: bool,
     stream: Option<Arc<Stream>>,
 }
 
@@ -56,19 +62,24 @@ pub async fn dispatch(door: Arc<Door>, call: Call) -> Reply {
 pub(super) fn admit<I: Input>(door: Arc<Door>, row: &'static Row, call: Call) -> Result<(Context, I), Failure> {
     let input: I = decode(call.format, &call.body)?;
     input.validate()?;
-    let named = door.home.resolve(input.asked(), &call.principal.account)?;
+    let asked = input.asked();
+    let is_sealed = asked == Asked::Sealed;
+    let named = door.home.resolve(asked, &call.principal.account)?;
     let stream = named.as_ref().filter(|named| named.foreign.is_none());
     let stream = stream.and_then(|named| door.broker.stream_in_any_state(&named.stream));
     let cx = Context {
         principal: call.principal,
         peer: call.peer,
         request_id: call.request_id,
+        operation: row.operation,
         format: call.format,
         now_ms: door.broker.clock().now_ms(),
         named,
+        is_sealed,
         stream,
         door,
     };
+    cx.admit()?;
     cx.throttle(row)?;
     Ok((cx, input))
 }
@@ -84,6 +95,54 @@ impl Context {
         let stream = self.stream()?;
         self.require_active(&stream.name, &stream.attributes())?;
         Ok(stream)
+    }
+
+    /// Whether the caller may ask for this at all. Names of another account's streams are looked for there, and nothing is
+    /// found.
+    fn admit(&self) -> Result<(), Error> {
+        let home = &self.door.home;
+        match &self.named {
+            Some(named) if named.foreign.is_some() => Err(self.not_found()),
+            Some(named) => {
+                let attributes = self.stream.as_ref().map(|stream| stream.attributes());
+                let consumer = match (&attributes, &named.consumer) {
+                    (Some(attributes), Some(consumer)) => consumers::find(self, attributes, consumer).ok(),
+                    (None, _) | (_, None) => None,
+                };
+                let policy = match (&named.consumer, &attributes) {
+                    (Some(_), _) => consumer.and_then(|consumer| consumer.policy.as_deref()),
+                    (None, Some(attributes)) => attributes.policy.as_deref(),
+                    (None, None) => None,
+                };
+                let arn = match consumer {
+                    Some(consumer) => home.consumer_arn(&named.stream, &consumer.name, consumer.created_ms),
+                    None => named.arn(home),
+                };
+                self.judge(policy, &arn)
+            }
+            None if self.is_sealed || self.principal.account == home.account => Ok(()),
+            None => Err(Error::AccessDenied(format!(
+                "User: {} is not authorized to perform: kinesis:{} because no identity-based policy allows the kinesis:{} \
+                 action",
+                self.principal.arn, self.operation, self.operation
+            ))),
+        }
+    }
+
+    /// Whether the caller may ask for this of a stream that only what the request has sealed tells: an iterator.
+    pub fn authorize(&self, stream: &Stream) -> Result<(), Error> {
+        self.judge(stream.attributes().policy.as_deref(), &self.door.home.stream_arn(&stream.name))
+    }
+
+    fn judge(&self, policy: Option<&str>, resource: &str) -> Result<(), Error> {
+        let (home, principal) = (&self.door.home, &self.principal);
+        if policy.is_none() && principal.account == home.account {
+            return Ok(());
+        }
+        let action = format!("kinesis:{}", self.operation);
+        let (source_ip, now_ms) = (self.peer.ip(), self.now_ms);
+        let ask = Ask { principal, action: &action, resource, source_ip, now_ms };
+        authorize(&home.account, policy, &ask).map_err(|denied| Error::AccessDenied(denied.to_string()))
     }
 
     /// The consumer that the request names.

@@ -7,6 +7,7 @@
 
 use super::Context;
 use super::error::Error;
+use super::limits::count_today;
 use super::validate::{Rule, input};
 use crate::broker::EncryptionError;
 
@@ -15,7 +16,6 @@ const TYPES: &[&str] = &["NONE", KMS];
 
 /// Starts in a day, and stops.
 const CHANGES_MAX: usize = 25;
-const DAY_MS: i64 = 86_400_000;
 
 const TYPE: &[Rule] = &[Rule::Required, Rule::OneOf(TYPES)];
 const KEY_ID: &[Rule] = &[Rule::Required, Rule::LengthMin(1), Rule::LengthMax(2_048)];
@@ -39,7 +39,8 @@ pub async fn start_stream_encryption(cx: Context, input: StartStreamEncryption) 
     require_kms(input.encryption_type.as_deref())?;
     let key_id = input.key_id.unwrap_or_default();
     let started = cx.change_active(&stream, |draft| {
-        count(&mut draft.attributes.encryption_starts_ms, draft.now_ms, "enabled")?;
+        let starts_ms = &mut draft.attributes.encryption_starts_ms;
+        count_today(starts_ms, CHANGES_MAX, draft.now_ms, || too_often("enabled"))?;
         cx.door.broker.draft_encryption(&stream, draft, &key_id).map_err(|error| Error::key(&error))?;
         cx.updating(draft);
         Ok(())
@@ -55,7 +56,8 @@ pub async fn stop_stream_encryption(cx: Context, input: StopStreamEncryption) ->
         if draft.attributes.encryption.is_none() {
             return Ok(());
         }
-        count(&mut draft.attributes.encryption_stops_ms, draft.now_ms, "disabled")?;
+        let stops_ms = &mut draft.attributes.encryption_stops_ms;
+        count_today(stops_ms, CHANGES_MAX, draft.now_ms, || too_often("disabled"))?;
         cx.door.broker.draft_no_encryption(draft, &key_id).map_err(|error| match error {
             EncryptionError::Key(error) => Error::key(&error),
             EncryptionError::OtherKey { in_use } => Error::InvalidArgument(format!(
@@ -81,13 +83,6 @@ fn require_kms(encryption_type: Option<&str>) -> Result<(), Error> {
     }
 }
 
-fn count(times_ms: &mut Vec<i64>, now_ms: i64, what: &str) -> Result<(), Error> {
-    times_ms.retain(|at_ms| now_ms.saturating_sub(*at_ms) < DAY_MS);
-    if times_ms.len() >= CHANGES_MAX {
-        return Err(Error::LimitExceeded(format!(
-            "Server-side encryption cannot be {what} more than {CHANGES_MAX} times in a rolling 24-hour period."
-        )));
-    }
-    times_ms.push(now_ms);
-    Ok(())
+fn too_often(what: &str) -> String {
+    format!("Server-side encryption cannot be {what} more than {CHANGES_MAX} times in a rolling 24-hour period.")
 }

@@ -12,6 +12,7 @@
 //! | [`arn`] | names, ARNs and shard ids |
 //! | [`error`] | AWS's errors and texts |
 //! | [`rates`] | how often control operations may be called |
+//! | [`limits`] | what may be done so many times a day |
 //! | [`token`] | NextToken of the lists |
 //! | [`start`], [`iterator`] | where a reader begins, and where it is |
 //! | [`records`] | records as they are given out |
@@ -39,6 +40,7 @@ pub mod encryption;
 pub mod error;
 pub mod get;
 pub mod iterator;
+pub mod limits;
 pub mod modes;
 pub mod monitoring;
 pub mod policies;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::error::Error;
+use super::limits::count_today;
 use super::shapes::{ON_DEMAND, StreamModeDetails, WarmThroughput};
 use super::streams::quotas;
 use super::validate::{Rule, input};
@@ -22,7 +23,6 @@ pub const DISTRIBUTIONS: &[&str] = &[AUTO, USER_PARTITION_KEY];
 
 /// Switches of a stream's mode in a day.
 const SWITCHES_MAX: usize = 2;
-const DAY_MS: i64 = 86_400_000;
 /// 10 GiB/s.
 const WARM_MIBPS_MAX: u32 = 10_240;
 
@@ -89,18 +89,13 @@ pub async fn update_stream_mode(cx: Context, input: UpdateStreamMode) -> Result<
 }
 
 fn count_switch(cx: &Context, stream: &Stream, draft: &mut Draft<'_>) -> Result<(), Error> {
-    let now_ms = draft.now_ms;
-    let switches = &mut draft.attributes.mode_switches_ms;
-    switches.retain(|at_ms| now_ms.saturating_sub(*at_ms) < DAY_MS);
-    if switches.len() >= SWITCHES_MAX {
-        return Err(Error::LimitExceeded(format!(
+    count_today(&mut draft.attributes.mode_switches_ms, SWITCHES_MAX, draft.now_ms, || {
+        format!(
             "The capacity mode of stream {} under account {} cannot be switched more than {SWITCHES_MAX} times in a \
              rolling 24-hour period.",
             stream.name, cx.door.home.account
-        )));
-    }
-    switches.push(now_ms);
-    Ok(())
+        )
+    })
 }
 
 pub async fn update_stream_warm_throughput(

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::validate::{Rule, input};
 use crate::broker::catalog::Draft;
 use crate::model::attributes::Transition;
+use crate::security::policy::Policy;
 
 input! {
     PutResourcePolicy about a resource {
@@ -30,6 +31,7 @@ pub struct GetResourcePolicyOutput {
 pub async fn put_resource_policy(cx: Context, input: PutResourcePolicy) -> Result<(), Error> {
     let stream = cx.stream()?;
     let policy = input.policy.unwrap_or_default();
+    Policy::parse(&policy).map_err(|error| Error::InvalidArgument(error.to_string()))?;
     cx.change(&stream, |draft| {
         *policy_of(&cx, &stream.name, draft)? = Some(policy);
         Ok(())

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Context;
 use super::arn::shard_ordinal;
 use super::error::Error;
+use super::limits::count_today;
 use super::streams::quotas;
 use super::validate::{Pattern, REQUIRED_NAME, Rule, input};
 use crate::broker::Stream;
@@ -21,7 +22,6 @@ use crate::model::shard::{LineageError, Shard, SplitAt};
 
 /// UpdateShardCount's, in a day.
 const SCALINGS_MAX: usize = 10;
-const DAY_MS: i64 = 86_400_000;
 /// Shards that UpdateShardCount makes of one stream.
 const SHARDS_MAX: u32 = 10_000;
 
@@ -117,17 +117,13 @@ pub async fn update_shard_count(cx: Context, input: UpdateShardCount) -> Result<
         let current = draft.lineage.open_count();
         check_target(current, target.get())?;
         check_quota(&cx, &stream, current, target.get().saturating_sub(current) as usize)?;
-        let now_ms = draft.now_ms;
-        let scalings = &mut draft.attributes.scalings_ms;
-        scalings.retain(|at_ms| now_ms.saturating_sub(*at_ms) < DAY_MS);
-        if scalings.len() >= SCALINGS_MAX {
-            return Err(Error::LimitExceeded(format!(
+        count_today(&mut draft.attributes.scalings_ms, SCALINGS_MAX, draft.now_ms, || {
+            format!(
                 "UpdateShardCount cannot be called more than {SCALINGS_MAX} times in a rolling 24-hour period for stream \
                  {} under account {}.",
                 stream.name, cx.door.home.account
-            )));
-        }
-        scalings.push(now_ms);
+            )
+        })?;
         draft.scale(target).map_err(|error| unexpected(&stream, error))?;
         cx.updating(draft);
         Ok(current)
