@@ -109,6 +109,7 @@ fn iterator(cx: &Context, stream: &Stream, span: &Span, next: Offset) -> Result<
 pub async fn get_records(cx: Context, input: GetRecords) -> Result<GetRecordsOutput, Error> {
     let position = cx.door.iterators.open(input.shard_iterator.as_deref().unwrap_or_default())?;
     let (stream, span) = positioned_shard(&cx, &position)?;
+    cx.authorize(&stream)?;
     if input.dry_run == Some(true) {
         return Err(Error::DryRun);
     }
@@ -155,7 +156,10 @@ impl Input for GetRecords {
     }
 
     fn asked(&self) -> Asked<'_> {
-        Asked::Stream { name: None, arn: self.stream_arn.as_deref() }
+        match self.stream_arn.as_deref() {
+            None => Asked::Sealed,
+            arn => Asked::Stream { name: None, arn },
+        }
     }
 }
 

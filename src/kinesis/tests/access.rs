@@ -44,10 +44,6 @@ async fn other_accounts_need_a_policy() {
     let by_name = f.call_as(other.clone(), "DescribeStream", json!({"StreamName": "s"})).await.unwrap_err();
     assert_eq!(by_name.message.unwrap(), format!("Stream s under account {OTHER} not found."));
     assert_eq!(code(&f, &other, "ListStreams", json!({})).await, "AccessDeniedException");
-    // A token is no way around it.
-    let listed = f.ok("ListStreams", json!({})).await;
-    assert_eq!(listed["StreamNames"], json!(["s"]));
-
     f.ok("DeleteResourcePolicy", json!({"ResourceARN": arn("s")})).await;
     assert_eq!(code(&f, &other, "DescribeStream", describe).await, "AccessDeniedException");
     assert_eq!(f.ok("GetResourcePolicy", json!({"ResourceARN": arn("s")})).await, json!({}));
@@ -66,6 +62,26 @@ async fn a_denial_holds_for_the_streams_own_account_as_well() {
     assert_eq!(f.refused("ListShards", json!({"StreamName": "s"})).await.0, "AccessDeniedException");
     assert_eq!(f.refused("ListShards", json!({"NextToken": token})).await.0, "AccessDeniedException");
     f.summary("s").await;
+}
+
+#[tokio::test]
+async fn an_iterator_is_no_way_around_a_policy() {
+    let f = Fixture::new();
+    f.create("s", 1).await;
+    let from = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "LATEST"});
+    let iterator = f.ok("GetShardIterator", from).await["ShardIterator"].take();
+    let (by_iterator, by_arn) =
+        (json!({"ShardIterator": iterator}), json!({"ShardIterator": iterator, "StreamARN": arn("s")}));
+    let other = Principal::root(OTHER);
+    for body in [&by_iterator, &by_arn] {
+        assert_eq!(code(&f, &other, "GetRecords", body.clone()).await, "AccessDeniedException");
+        f.ok("GetRecords", body.clone()).await;
+    }
+    let allowed = policy("Allow", OTHER, "kinesis:GetRecords", &arn("s"));
+    f.ok("PutResourcePolicy", json!({"ResourceARN": arn("s"), "Policy": allowed})).await;
+    for body in [by_iterator, by_arn] {
+        assert_eq!(code(&f, &other, "GetRecords", body).await, "");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Handlers through the door, without sockets: a store in memory and a clock that stands.
 
-mod data;
 mod access;
 mod account;
 mod consumers;
+mod data;
 mod encryption;
 pub mod fixture;
 mod lists;
