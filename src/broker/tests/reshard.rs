@@ -52,6 +52,8 @@ enum Step {
     },
     Expire,
     Reclaim,
+    /// What is written from now on is sealed at rest, or no longer.
+    Encrypt(bool),
     Kill,
     Stop,
 }
@@ -69,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..12_000_i64).prop_map(|ms| Step::Advance { ms }),
         1 => Just(Step::Expire),
         1 => Just(Step::Reclaim),
+        1 => any::<bool>().prop_map(Step::Encrypt),
         2 => Just(Step::Kill),
         1 => Just(Step::Stop),
     ]
@@ -166,6 +169,7 @@ impl Reshaped {
             Step::Advance { ms } => self.rig.clock.advance(ms),
             Step::Expire => self.expire().await,
             Step::Reclaim => self.rig.broker.reclaim().await.unwrap(),
+            Step::Encrypt(on) => self.rig.take(&super::Step::Encrypt(on)).await,
             Step::Kill => self.restart(&super::Step::Kill).await,
             Step::Stop => self.restart(&super::Step::Stop).await,
         }
