@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Durability, HostPort};
 use crate::group::classic::State;
 use crate::group::{GroupSettings, Groups};
-use crate::http::{self, Api, Health, HttpState, Reset, Status};
+use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
 use crate::kafka::{Advertised, Client, Door, conn};
 use crate::kinesis;
@@ -96,7 +96,7 @@ impl Server {
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
         let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());
         let budget = RequestBudget::new(config.memory / 4);
-        let state = Arc::new(http_state(&config, &broker, &groups, &watching, vec![kinesis.api()]));
+        let state = Arc::new(http_state(&config, &broker, &groups, &kinesis, &watching));
 
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
@@ -258,8 +258,8 @@ fn http_state(
     config: &Config,
     broker: &Arc<Broker>,
     groups: &Arc<Groups>,
+    kinesis: &Arc<kinesis::Door>,
     stopping: &watch::Receiver<bool>,
-    apis: Vec<Api>,
 ) -> HttpState {
     let (metrics_broker, groups) = (broker.clone(), groups.clone());
     let (health_broker, stopping) = (broker.clone(), stopping.clone());
@@ -276,19 +276,19 @@ fn http_state(
             let uptime_seconds = health_broker.clock().tick_ms() / 1_000;
             Health { status, version: env!("CARGO_PKG_VERSION"), uptime_seconds, reason }
         }),
-        apis,
+        apis: vec![kinesis.api()],
         access: Access::new(&config.account_id, &config.region, &config.credentials),
-        reset: config.test_reset.then(|| reset(broker)),
+        reset: config.test_reset.then(|| reset(kinesis)),
         body_bytes_max: config.memory / 4,
         connections_max: http::listen::CONNECTIONS_MAX,
     }
 }
 
-/// Deletes every stream at once, whatever it is going through.
-fn reset(broker: &Arc<Broker>) -> Reset {
-    let broker = broker.clone();
+/// Deletes every stream at once, whatever it is going through, and forgets what the account has set.
+fn reset(kinesis: &Arc<kinesis::Door>) -> Reset {
+    let kinesis = kinesis.clone();
     Box::new(move || {
-        let broker = broker.clone();
+        let (kinesis, broker) = (kinesis.clone(), kinesis.broker.clone());
         Box::pin(async move {
             for stream in broker.streams_in_any_state() {
                 match broker.delete_stream(&stream).await {
@@ -297,7 +297,7 @@ fn reset(broker: &Arc<Broker>) -> Reset {
                     Err(error) => return Err(error.to_string()),
                 }
             }
-            Ok(())
+            kinesis.account.reset(&broker).await.map_err(|error| error.to_string())
         })
     })
 }

@@ -125,6 +125,31 @@ impl Account {
         Ok(Account(Mutex::new(commitment)))
     }
 
+    /// Returns when what `change` makes of the commitment is durable.
+    async fn set(
+        &self,
+        broker: &Broker,
+        change: impl FnOnce(Commitment) -> Commitment,
+    ) -> Result<Commitment, StoreError> {
+        let (commitment, done) = {
+            let mut kept = self.0.lock();
+            *kept = change(*kept);
+            let mut batch = Batch::default();
+            // Two numbers always encode.
+            batch.put(Family::Meta, Key::Account.encode(), serde_json::to_vec(&*kept).unwrap_or_default());
+            (*kept, broker.commit_meta(batch))
+        };
+        match done.await {
+            Ok(outcome) => outcome.map(|()| commitment),
+            Err(_) => Err(StoreError::NotDone("the server stops".to_owned())),
+        }
+    }
+
+    /// As if nothing had ever been set: for test suites.
+    pub async fn reset(&self, broker: &Broker) -> Result<(), StoreError> {
+        self.set(broker, |_| Commitment::default()).await.map(drop)
+    }
+
     /// Whether the account is committed to a minimum throughput.
     pub fn is_committed(&self, now_ms: i64) -> bool {
         self.0.lock().holds(now_ms)
@@ -154,19 +179,10 @@ pub async fn update_account_settings(
     input: UpdateAccountSettings,
 ) -> Result<AccountSettingsOutput, Error> {
     let enabled = input.commitment.and_then(|commitment| commitment.status).is_some_and(|status| status == "ENABLED");
-    let (commitment, done) = {
-        let mut kept = cx.door.account.0.lock();
-        *kept = if enabled { kept.enabled(cx.now_ms) } else { kept.disabled(cx.now_ms) };
-        let mut batch = Batch::default();
-        // Two numbers always encode.
-        let json = serde_json::to_vec(&*kept).unwrap_or_default();
-        batch.put(Family::Meta, Key::Account.encode(), json);
-        (*kept, cx.door.broker.commit_meta(batch))
-    };
-    match done.await {
-        Ok(Ok(())) => Ok(commitment.told(cx.now_ms)),
-        Ok(Err(error)) => Err(Error::internal(&error)),
-        // The writer is gone: the server stops.
-        Err(_) => Err(Error::Internal),
-    }
+    let set = cx.door.account.set(&cx.door.broker, |kept| match enabled {
+        true => kept.enabled(cx.now_ms),
+        false => kept.disabled(cx.now_ms),
+    });
+    let commitment = set.await.map_err(|error| Error::internal(&error))?;
+    Ok(commitment.told(cx.now_ms))
 }

@@ -4,8 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::arn::{Asked, Named, NamedConsumer};
 use super::consumers;
 use super::error::{Error, Refused};
@@ -28,7 +26,6 @@ pub struct Context {
     pub door: Arc<Door>,
     pub principal: Principal,
     pub peer: SocketAddr,
-    pub request_id: Uuid,
     /// What it asks to do.
     pub operation: &'static str,
     /// Of the answer; for those that encode on their own (event streams).
@@ -46,12 +43,15 @@ pub struct Context {
 pub async fn dispatch(door: Arc<Door>, call: Call) -> Reply {
     let Some((place, row)) = row(&call.operation) else { return Reply::Whole(Err(Failure::unknown_operation())) };
     let clock = door.broker.clock().clone();
-    let started = clock.tick_micros();
+    let (started, request_id) = (clock.tick_micros(), call.request_id);
     let answered = (row.run)(door.clone(), row, call).await;
     let error = match &answered {
         Ok(Reply::Whole(Ok(_)) | Reply::Events(_)) => NONE,
         Ok(Reply::Whole(Err(failure))) | Err(failure) => failure.code,
     };
+    if error == Error::Internal.code() {
+        tracing::error!(%request_id, operation = row.operation, "answered with InternalFailure");
+    }
     if let Some(metrics) = door.metrics.get(place) {
         metrics.observe(error, (clock.tick_micros() - started) as f64 / 1e6);
     }
@@ -70,7 +70,6 @@ pub(super) fn admit<I: Input>(door: Arc<Door>, row: &'static Row, call: Call) ->
     let cx = Context {
         principal: call.principal,
         peer: call.peer,
-        request_id: call.request_id,
         operation: row.operation,
         format: call.format,
         now_ms: door.broker.clock().now_ms(),
@@ -88,13 +87,6 @@ impl Context {
     /// The stream that the request names, in whatever state.
     pub fn stream(&self) -> Result<Arc<Stream>, Error> {
         self.stream.clone().ok_or_else(|| self.not_found())
-    }
-
-    /// The same where it must be ACTIVE.
-    pub fn active_stream(&self) -> Result<Arc<Stream>, Error> {
-        let stream = self.stream()?;
-        self.require_active(&stream.name, &stream.attributes())?;
-        Ok(stream)
     }
 
     /// Whether the caller may ask for this at all. Names of another account's streams are looked for there, and nothing is

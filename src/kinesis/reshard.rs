@@ -179,7 +179,7 @@ fn find_open<'a>(
     if shard.is_open() {
         return Ok(shard);
     }
-    Err(Error::ResourceInUse(format!(
+    Err(Error::InvalidArgument(format!(
         "Shard {ordinal} in stream {name} under account {} has already been merged or split, and thus is not eligible for \
          merging or splitting.",
         home.account

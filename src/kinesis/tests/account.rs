@@ -44,6 +44,15 @@ async fn a_commitment_runs_for_a_day_at_least() {
 }
 
 #[tokio::test]
+async fn a_reset_forgets_the_commitment() {
+    let f = Fixture::new();
+    update(&f, "ENABLED").await;
+    f.door.account.reset(&f.door.broker).await.unwrap();
+    let f = f.restarted();
+    assert_eq!(commitment(&f).await, json!({"Status": "DISABLED"}));
+}
+
+#[tokio::test]
 async fn warm_throughput_needs_the_commitment_and_an_on_demand_stream() {
     let f = Fixture::new();
     f.create_on_demand("d").await;

@@ -65,8 +65,9 @@ async fn a_split_has_recorded_refusals() {
     assert_eq!(shards[4]["ParentShardId"], "shardId-000000000000");
     assert!(shards[0]["SequenceNumberRange"]["EndingSequenceNumber"].is_string());
     let (code, text) = f.refused("SplitShard", split("s", "x-0", "2")).await;
-    assert_eq!(code, "ResourceInUseException");
-    assert!(text.contains("has already been merged or split"), "{text}");
+    assert_eq!(code, "InvalidArgumentException");
+    let text_recorded = "has already been merged or split, and thus is not eligible for merging or splitting.";
+    assert!(text.ends_with(text_recorded), "{text}");
     // Two hash keys are too few to be divided.
     assert_eq!(f.refused("SplitShard", split("s", "x-3", "1")).await.0, "InvalidArgumentException");
 }
