@@ -34,6 +34,8 @@ const OBSERVE: &str = "observe";
 /// Of answers, in seconds. Fetches and joins of groups wait on purpose, hence the long end.
 const REQUEST_SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Of readers behind the newest record, in seconds: from one that keeps up to one that retention is about to overtake.
+const AGE_SECONDS: &[f64] = &[0.0, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0];
 /// Of commits to the store, in seconds: from one in memory to one that waits for a slow disk.
 const COMMIT_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
@@ -78,6 +80,9 @@ series! {
     bytes_out: IntCounterVec = "bytes_out_total", "Bytes of record batches read by clients", counters(&["topic"]);
     records_out: IntCounterVec = "records_out_total",
         "Records in the batches read by clients", counters(&["topic"]);
+    iterator_age: HistogramVec = "iterator_age_seconds",
+        "How far behind the newest record what a Kinesis client read was; 0 at the end of a shard",
+        histograms(&["topic"], AGE_SECONDS);
     throttled: IntCounterVec = "throttled_total",
         "Puts, batches, calls and fetches beyond a shard's limits: slowed or refused (enforce) or let through (observe)",
         counters(&["topic", "direction", "policy"]);
@@ -168,6 +173,7 @@ impl Metrics {
             records_in: self.series.records_in.with_label_values(&[label]),
             bytes_out: self.series.bytes_out.with_label_values(&[label]),
             records_out: self.series.records_out.with_label_values(&[label]),
+            iterator_age: self.series.iterator_age.with_label_values(&[label]),
             write_throttled: self.throttled(label, WRITE),
             read_throttled: self.throttled(label, READ),
         }
@@ -192,6 +198,7 @@ impl Metrics {
             // Only a series that was never made cannot be removed, and `stream` made them all.
             let _ = vec.remove_label_values(&[topic]);
         }
+        let _ = self.series.iterator_age.remove_label_values(&[topic]);
         for direction in [WRITE, READ] {
             for policy in [ENFORCE, OBSERVE] {
                 let _ = self.series.throttled.remove_label_values(&[topic, direction, policy]);
@@ -272,6 +279,8 @@ pub struct StreamMetrics {
     pub records_in: IntCounter,
     pub bytes_out: IntCounter,
     pub records_out: IntCounter,
+    /// In seconds.
+    pub iterator_age: Histogram,
     pub write_throttled: Throttled,
     pub read_throttled: Throttled,
 }

@@ -123,13 +123,19 @@ pub async fn get_records(cx: Context, input: GetRecords) -> Result<GetRecordsOut
     let (bytes, largest) = read.as_ref().map_or((0, false), |page| (page.bytes, page.full));
     stream.end_read(shard, bytes as u64, largest, broker.clock().tick_ms());
     let page = read.map_err(|error| start::read_error(&error))?;
-    stream.metrics.bytes_out.inc_by(page.bytes as u64);
-    stream.metrics.records_out.inc_by(page.records.len() as u64);
+    count_out(&stream, &page);
     let (next, child_shards) = match page.ended {
         true => (None, child_shards(&stream.lineage(), shard)),
         false => (Some(iterator(&cx, &stream, &span, page.next)?), Vec::new()),
     };
     Ok(GetRecordsOutput { distribution: stream.attributes().distribution, span, page, next, child_shards })
+}
+
+/// Counts what a reader of a shard is given.
+pub fn count_out(stream: &Stream, page: &Page) {
+    stream.metrics.bytes_out.inc_by(page.bytes as u64);
+    stream.metrics.records_out.inc_by(page.records.len() as u64);
+    stream.metrics.iterator_age.observe(page.behind_ms as f64 / 1_000.0);
 }
 
 /// The shard that an iterator was made for, unless it or its stream is gone.

@@ -113,3 +113,54 @@ pub fn child_shards(lineage: &Lineage, parent: ShardOrdinal) -> Vec<ChildShard> 
     };
     lineage.children(parent).map(child).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use bytes::Bytes;
+    use ciborium::Value;
+
+    use super::*;
+    use crate::http::{Format, codec};
+
+    fn record(key: Option<&'static [u8]>, sealed: bool) -> ShardRecord {
+        let (key, value) = (key.map(Bytes::from_static), Some(Bytes::from_static(&[1, 2, 3])));
+        ShardRecord { offset: 5, append_ms: 1_700_000_000_123, sealed, key, value }
+    }
+
+    fn written(format: Format, distribution: RecordDistribution, records: &[ShardRecord]) -> Bytes {
+        let lineage = Lineage::uniform(NonZeroU32::MIN, 1_600_000_000_000);
+        let shard = &lineage.shards()[0];
+        codec::encode(format, &Records { shard, records, distribution }).unwrap()
+    }
+
+    #[test]
+    fn both_formats_say_the_same() {
+        let records = [record(Some(b"k"), false), record(None, true)];
+        let json = written(Format::Json, RecordDistribution::PartitionKey, &records);
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json[0]["ApproximateArrivalTimestamp"], 1_700_000_000.123);
+        assert_eq!((&json[0]["Data"], &json[0]["PartitionKey"]), (&"AQID".into(), &"k".into()));
+        assert_eq!((&json[1]["EncryptionType"], &json[1]["PartitionKey"]), (&"KMS".into(), &"partition-0".into()));
+        let cbor = written(Format::Cbor, RecordDistribution::PartitionKey, &records);
+        let Value::Array(list) = ciborium::from_reader(&cbor[..]).unwrap() else { panic!("no list") };
+        let member = |record: usize, name: &str| {
+            let members = list[record].as_map().unwrap();
+            members.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value.clone())
+        };
+        assert_eq!(member(0, "Data"), Some(Value::Bytes(vec![1, 2, 3])));
+        let time = Value::Tag(1, Box::new(Value::Integer(1_700_000_000_123_i64.into())));
+        assert_eq!(member(0, "ApproximateArrivalTimestamp"), Some(time));
+        assert_eq!(member(0, "SequenceNumber"), json[0]["SequenceNumber"].as_str().map(|text| text.into()));
+        assert_eq!((member(0, "EncryptionType"), member(1, "EncryptionType")), (None, Some("KMS".into())));
+    }
+
+    #[test]
+    fn where_records_are_spread_evenly_one_may_have_no_key() {
+        let written =
+            written(Format::Json, RecordDistribution::Auto, &[record(None, false), record(Some(b"k"), false)]);
+        let json: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!((json[0].get("PartitionKey"), &json[1]["PartitionKey"]), (None, &"k".into()));
+    }
+}

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::arn::{self, Asked};
 use super::error::Error;
+use super::get::count_out;
 use super::records::{ChildShard, Records, child_shards};
 use super::start::{Start, TYPES, read_error};
 use super::validate::{self, Input, Pattern, REQUIRED_NAME, Rule, Violations, part};
@@ -130,8 +131,7 @@ async fn push(told: Told, mut subscription: Subscription, events: mpsc::Sender<E
 impl Told {
     fn event(&self, span: &Span, page: &Page) -> Result<Bytes, Failure> {
         let Context { door, format, .. } = &self.cx;
-        self.stream.metrics.bytes_out.inc_by(page.bytes as u64);
-        self.stream.metrics.records_out.inc_by(page.records.len() as u64);
+        count_out(&self.stream, page);
         let shard = &span.shard;
         // The last record's number at a later time: it advances though nothing is written, and after it comes the next
         // record.
