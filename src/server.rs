@@ -279,7 +279,7 @@ fn http_state(
         apis: vec![kinesis.api()],
         access: Access::new(&config.account_id, &config.region, &config.credentials),
         reset: config.test_reset.then(|| reset(kinesis)),
-        body_bytes_max: config.memory / 4,
+        body_bytes_max: (config.memory / 8).max(http::BODY_BYTES_LEAST),
         connections_max: http::listen::CONNECTIONS_MAX,
     }
 }

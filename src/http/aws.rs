@@ -28,6 +28,7 @@ use crate::security::{AuthError, Principal, Signed};
 
 const JSON_1_0: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
+const TARGET: &str = "x-amz-target";
 const SERVICE: &str = "kinesis";
 const STS: &str = "sts";
 /// Headers that a page of another origin may read.
@@ -67,7 +68,8 @@ pub async fn answer(around: Around<'_>, head: &Parts, body: Bytes) -> Answer {
 async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) -> Answer {
     let content_type = content_type(&head.headers);
     let query = head.uri.query().unwrap_or_default();
-    if content_type == FORM || (head.method == Method::GET && sts::is_action(query.as_bytes())) {
+    let is_form = content_type == FORM && !head.headers.contains_key(TARGET);
+    if is_form || (head.method == Method::GET && sts::is_action(query.as_bytes())) {
         return sts(&around, head, &body, request_id);
     }
     match check(&around, head, content_type, &body) {
@@ -101,7 +103,7 @@ fn check<'a>(around: &Around<'a>, head: &Parts, content_type: &str, body: &[u8])
     if head.method != Method::POST {
         return Err(denied());
     }
-    let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let target = head.headers.get(TARGET).and_then(|target| target.to_str().ok()).unwrap_or_default();
     let (service, rest) = target.split_once('.').unwrap_or((target, ""));
     let operation = rest.split('.').next().unwrap_or_default();
     let known = around.state.apis.iter().find(|api| api.name == service && (api.knows)(operation));

@@ -18,6 +18,8 @@ use crate::clock::Clock;
 
 /// A request's body: 10 MiB of records in base64, their keys and the names of members.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// Memory for bodies with which the largest requests pass.
+pub const BODY_BYTES_LEAST: usize = 2 * REQUEST_BYTES_MAX;
 /// Milliseconds for a request's body.
 pub const REQUEST_MS_MAX: i64 = 2 * 60_000;
 /// Memory for a body that does not fit into this is asked for step by step, as its bytes arrive.

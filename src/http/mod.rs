@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use crate::security::Access;
 
 pub use api::{Api, Call, Format, Handler, Reply};
+pub use body::BODY_BYTES_LEAST;
 pub use codec::{Blob, Timestamp};
 pub use event_stream::{Event, EventStream};
 pub use failure::Failure;
@@ -39,7 +40,8 @@ pub struct HttpState {
     pub access: Access,
     /// Deletes every stream, for suites that ask for it; the error is told to the client.
     pub reset: Option<Reset>,
-    /// Bytes of request bodies in memory, and as many of answers.
+    /// Bytes of request bodies in memory, and as many of answers; at least [`BODY_BYTES_LEAST`], or large requests wait
+    /// for room that there never is.
     pub body_bytes_max: usize,
     /// Connections served at once; further ones wait in the socket's backlog.
     pub connections_max: usize,
