@@ -74,6 +74,10 @@ series! {
     connections_total: IntCounter = "kafka_connections_total", "Kafka connections accepted", IntCounter::with_opts;
     connections_refused: IntCounterVec = "kafka_connections_refused_total",
         "Kafka connections closed by the broker", counters(&["reason"]);
+    http_connections: IntGauge = "http_connections", "Open HTTP connections", IntGauge::with_opts;
+    http_connections_total: IntCounter = "http_connections_total", "HTTP connections accepted", IntCounter::with_opts;
+    http_refused: IntCounterVec = "http_refused_total",
+        "HTTP requests refused before they came to an operation, and connections closed by the server", counters(&["reason"]);
 
     bytes_in: IntCounterVec = "bytes_in_total", "Bytes of record batches appended", counters(&["topic"]);
     records_in: IntCounterVec = "records_in_total", "Records appended", counters(&["topic"]);
@@ -217,6 +221,18 @@ impl Metrics {
     /// Counts a Kafka connection that the broker closed, with a reason from the fixed set of the caller.
     pub fn connection_refused(&self, reason: &'static str) {
         self.series.connections_refused.with_label_values(&[reason]).inc();
+    }
+
+    pub fn http_connection_opened(&self) -> OpenConnection {
+        self.series.http_connections_total.inc();
+        self.series.http_connections.inc();
+        OpenConnection { open: self.series.http_connections.clone() }
+    }
+
+    /// Counts an HTTP request that came to no operation or a connection that was closed, with a reason from the fixed
+    /// set of the caller.
+    pub fn http_refused(&self, reason: &'static str) {
+        self.series.http_refused.with_label_values(&[reason]).inc();
     }
 
     /// One commit of the store that carried `batches` record batches.
@@ -441,6 +457,8 @@ mod tests {
         metrics.stream("orders");
         drop(metrics.connection_opened());
         metrics.connection_refused("too_many");
+        drop(metrics.http_connection_opened());
+        metrics.http_refused("signature");
         metrics.store_commit(0.001, 3);
         let text = metrics.render(|scrape| {
             scrape.partition("orders", 0, 1, 2, 3);

@@ -264,6 +264,7 @@ fn http_state(
     let (metrics_broker, groups) = (broker.clone(), groups.clone());
     let (health_broker, stopping) = (broker.clone(), stopping.clone());
     HttpState {
+        metrics: broker.metrics().clone(),
         metrics_text: Box::new(move || {
             metrics_broker.metrics().render(|scrape| collect(scrape, &metrics_broker, &groups))
         }),

@@ -32,6 +32,17 @@ pub enum Due {
     SlowAnswer,
 }
 
+impl Due {
+    /// As it is counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Due::Idle => "idle",
+            Due::SlowHead => "slow_head",
+            Due::SlowAnswer => "slow_answer",
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Activity {
     clock: Clock,

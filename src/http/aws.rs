@@ -77,6 +77,7 @@ async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) 
             let (principal, body) = match identify(&around, head, SERVICE, body) {
                 Ok(identified) => identified,
                 Err(Unidentified { error, body }) => {
+                    around.state.metrics.http_refused("signature");
                     let malformed = !codec::is_document(format, &body);
                     return whole(format, &if malformed { Failure::serialization(None) } else { failure_of(error) });
                 }
@@ -84,7 +85,10 @@ async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) 
             let call = Call { operation, format, body, principal, peer: around.peer, request_id };
             reply(&around, format, (api.handler)(call).await)
         }
-        Err(answer) => answer,
+        Err(answer) => {
+            around.state.metrics.http_refused("no_operation");
+            answer
+        }
     }
 }
 
@@ -192,7 +196,10 @@ fn sts(around: &Around<'_>, head: &Parts, body: &Bytes, request_id: Uuid) -> Ans
     let parameters = if head.method == Method::GET { query } else { body };
     let (status, text) = match identify(around, head, STS, body.clone()) {
         Ok((principal, _)) => sts::answer(parameters, &principal, request_id),
-        Err(Unidentified { error, .. }) => sts::refuse(&error, request_id),
+        Err(Unidentified { error, .. }) => {
+            around.state.metrics.http_refused("signature");
+            sts::refuse(&error, request_id)
+        }
     };
     let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response(code, Some("text/xml"), AnswerBody::whole(text.into(), None))

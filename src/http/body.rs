@@ -18,6 +18,8 @@ use crate::clock::Clock;
 
 /// A request's body: 10 MiB of records in base64, their keys and the names of members.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// How much of a body that is too large is read and forgotten; its claim counts too.
+const DRAINED_BYTES_MAX: usize = 8 * REQUEST_BYTES_MAX;
 /// Memory for bodies with which the largest requests pass.
 pub const BODY_BYTES_LEAST: usize = 2 * REQUEST_BYTES_MAX;
 /// Milliseconds for a request's body.
@@ -45,6 +47,18 @@ pub enum Refused {
     Gone,
 }
 
+impl Refused {
+    /// As it is counted.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refused::TooLarge => "too_large",
+            Refused::Busy => "no_memory",
+            Refused::Slow => "slow_body",
+            Refused::Gone => "gone",
+        }
+    }
+}
+
 /// Reads a request's body.
 pub async fn read(body: Incoming, budget: &Budget, clock: &Clock) -> Result<Whole, Refused> {
     if body.is_end_stream() {
@@ -60,7 +74,7 @@ pub async fn read(body: Incoming, budget: &Budget, clock: &Clock) -> Result<Whol
 async fn read_all(mut body: Incoming, budget: &Budget) -> Result<Whole, Refused> {
     let claimed = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if claimed > REQUEST_BYTES_MAX {
-        return Err(Refused::TooLarge);
+        return Err(drain(body, claimed).await);
     }
     let mut share = Vec::new();
     let mut granted = 0;
@@ -69,23 +83,34 @@ async fn read_all(mut body: Incoming, budget: &Budget) -> Result<Whole, Refused>
         let Ok(piece) = frame.map_err(|_| Refused::Gone)?.into_data() else { continue };
         let length = bytes.len() + piece.len();
         if length > REQUEST_BYTES_MAX {
-            return Err(Refused::TooLarge);
+            drop((bytes, share));
+            return Err(drain(body, length).await);
         }
         if length > granted {
             let more = claimed.min(granted + READ_STEP).max(length) - granted;
             share.push(budget.request(more).await.map_err(|_| Refused::Busy)?);
             granted += more;
-            if bytes.is_empty() && length >= claimed {
-                // All of it in one piece: taken as it is, unless more follows that was not claimed.
-                if body.is_end_stream() {
-                    return Ok(Whole { bytes: piece, share });
-                }
+            if bytes.is_empty() && body.is_end_stream() {
+                // All of it came in one piece, which is taken as it is.
+                return Ok(Whole { bytes: piece, share });
             }
             bytes.reserve(granted - bytes.len());
         }
         bytes.extend_from_slice(&piece);
     }
     Ok(Whole { bytes: bytes.freeze(), share })
+}
+
+/// Reads on and forgets, so that the client hears why it is refused: many do not listen before they have said all. What
+/// is absurdly large is cut off.
+async fn drain(mut body: Incoming, mut length: usize) -> Refused {
+    while length <= DRAINED_BYTES_MAX {
+        match body.frame().await {
+            None | Some(Err(_)) => break,
+            Some(Ok(frame)) => length += frame.data_ref().map_or(0, Bytes::len),
+        }
+    }
+    Refused::TooLarge
 }
 
 /// An answer's body. It tells the connection's activity what the client has taken.

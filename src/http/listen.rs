@@ -124,6 +124,7 @@ impl Connection {
     /// One connection, to its end.
     async fn serve(self, socket: TcpStream) {
         let peer = self.peer;
+        let _open = self.state.metrics.http_connection_opened();
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "answers may be delayed");
         }
@@ -141,6 +142,7 @@ impl Connection {
             ended = connection.as_mut() => ended,
             why = self.expired() => {
                 tracing::debug!(%peer, ?why, "an HTTP connection has lived long enough");
+                self.state.metrics.http_refused(why.name());
                 if why != Due::Idle {
                     return;
                 }
@@ -215,6 +217,7 @@ impl Connection {
                 answer
             }
             Err(why) => {
+                self.state.metrics.http_refused(why.name());
                 let mut answer = refuse(&why);
                 if !is_multiplexed {
                     // The rest of the body may still come; it is not read.

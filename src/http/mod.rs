@@ -18,8 +18,11 @@ pub mod listen;
 mod site;
 mod sts;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
+use crate::metrics::Metrics;
 use crate::security::Access;
 
 pub use api::{Api, Call, Format, Handler, Reply};
@@ -35,6 +38,8 @@ pub struct HttpState {
     /// Everything in Prometheus' text format. May touch the disk: it is called on a thread that may block.
     pub metrics_text: Box<dyn Fn() -> String + Send + Sync>,
     pub health: Box<dyn Fn() -> Health + Send + Sync>,
+    /// Where connections and what is refused are counted.
+    pub metrics: Arc<Metrics>,
     /// The services on this port.
     pub apis: Vec<Api>,
     pub access: Access,

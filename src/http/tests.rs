@@ -28,6 +28,7 @@ struct Fixture {
     calls: Arc<Mutex<Vec<Call>>>,
     /// Where `Subscribe` sends its events from.
     events: Arc<Mutex<Vec<mpsc::Sender<Event>>>>,
+    metrics: Arc<Metrics>,
     clock: Clock,
     stop: watch::Sender<bool>,
     served: JoinHandle<()>,
@@ -53,6 +54,7 @@ impl Fixture {
     async fn start_with(options: Options) -> Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let metrics = Metrics::new(10);
         let (status, calls, events) = (Arc::new(Mutex::new(Status::Ok)), Arc::default(), Arc::default());
         let state = HttpState {
             metrics_text: Box::new(|| "up 1\n".to_owned()),
@@ -60,6 +62,7 @@ impl Fixture {
                 let status = status.clone();
                 move || Health { status: *status.lock(), version: "1.2.3", uptime_seconds: 5, reason: None }
             }),
+            metrics: metrics.clone(),
             apis: vec![api(&calls, &events)],
             access: Access::new("123456789012", "us-east-1", &options.keys),
             reset: None,
@@ -69,7 +72,14 @@ impl Fixture {
         let clock = Clock::manual(1_440_938_160_000);
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(listener, Arc::new(state), clock.clone(), stopped));
-        Fixture { address, status, calls, events, clock, stop, served }
+        Fixture { address, status, calls, events, metrics, clock, stop, served }
+    }
+
+    /// How often something was refused for a reason.
+    fn refused(&self, reason: &str) -> usize {
+        let name = format!("anabranch_http_refused_total{{reason=\"{reason}\"}} ");
+        let text = self.metrics.render(|_| ());
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
     }
 
     async fn connect(&self) -> TcpStream {
@@ -345,15 +355,19 @@ async fn large_bodies_pass_both_ways_and_too_large_ones_do_not() {
     assert_eq!(server.calls.lock().pop().unwrap().body, body);
     let answer = server.post(&format!("{JSON}X-Amz-Target: Kinesis_20131202.Big\r\n"), b"{}").await;
     assert_eq!((answer.code, answer.body.len()), (200, BIG_BYTES));
-    let claim = format!("POST / HTTP/1.1\r\nHost: x\r\n{JSON}{LIST}Content-Length: {}\r\n\r\n", REQUEST_BYTES_MAX + 1);
-    let answer = server.ask(claim.as_bytes()).await;
+    // It is read to its end, so that a client that says all before it listens hears why.
+    let answer = server.post(&format!("{JSON}{LIST}"), &vec![b' '; REQUEST_BYTES_MAX + 1]).await;
     assert_eq!((answer.code, answer.header("connection")), (413, Some("close")));
+    let absurd = format!("POST / HTTP/1.1\r\nHost: x\r\n{JSON}{LIST}Content-Length: 1000000000000\r\n\r\n");
+    assert_eq!(server.ask(absurd.as_bytes()).await.code, 413);
     // Without a claim it is noticed when it has come.
     let mut unclaimed =
         format!("POST / HTTP/1.1\r\nHost: x\r\n{JSON}{LIST}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
     let chunk = [b"100000\r\n", vec![b' '; 1 << 20].as_slice(), b"\r\n"].concat();
     unclaimed.extend((0..17).flat_map(|_| chunk.iter().copied()));
+    unclaimed.extend_from_slice(b"0\r\n\r\n");
     assert_eq!(server.ask(&unclaimed).await.code, 413);
+    assert_eq!(server.refused("too_large"), 3);
 }
 
 #[tokio::test]
@@ -381,6 +395,7 @@ async fn silent_and_slow_clients_are_left() {
     server.clock.advance(HEAD_MS_MAX);
     assert!(read_to_end(&mut silent).await.is_empty());
     assert!(read_to_end(&mut slow).await.is_empty());
+    assert_eq!(server.refused("slow_head"), 2);
     // One that has asked may keep its connection longer, and a head that has begun must end.
     kept.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     assert!(String::from_utf8(read_head(&mut kept).await.into()).unwrap().contains("200 OK"));
@@ -590,6 +605,7 @@ async fn callers_without_a_valid_signature_are_refused_when_there_are_keys() {
     let answer = server.post(&format!("{call}{}", signed("AKIDEXAMPLE")), b"{}").await;
     assert_eq!((answer.code, answer.header("x-amzn-errortype")), (400, Some("InvalidSignatureException")));
     assert!(server.calls.lock().is_empty());
+    assert_eq!((server.refused("signature"), server.refused("no_operation")), (4, 0));
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let answer = server.post(form, b"Action=GetCallerIdentity").await;
     assert_eq!(answer.code, 403);
