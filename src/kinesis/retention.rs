@@ -3,7 +3,7 @@
 //! What lies beyond a shorter period is gone at once, and a longer one does not bring it back: `broker` trims first.
 
 use super::Context;
-use super::error::Error;
+use super::error::{Error, Refused};
 use super::shapes::{RETENTION_HOURS_MAX, hours_ms, retention_hours};
 use super::validate::{Rule, input};
 use crate::model::settings::topic;
@@ -53,6 +53,9 @@ async fn set(cx: &Context, hours: Option<i32>, direction: Direction) -> Result<(
              is too long."
         ));
     }
+    // What has expired must be gone before the retention becomes longer.
+    let expired = cx.door.broker.expire(&stream).await;
+    expired.map_err(|error| Refused::Catalog(error.into()).into_error(&cx.door.home, &stream.name))?;
     let changed = cx.change_active(&stream, |draft| {
         let existing = retention_hours(draft.settings);
         let (wrong, word, other) = match direction {

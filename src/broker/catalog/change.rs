@@ -78,7 +78,8 @@ fn end_of(partitions: &[Arc<Partition>], index: PartitionIndex) -> Offset {
 
 impl Broker {
     /// Changes a stream as one: what `change` makes of the draft is applied if it returns Ok, and this returns when that
-    /// is durable.
+    /// is durable. `change` runs under the stream's lock: what it wants to know of this stream it asks the draft, never
+    /// the stream. Who makes the retention longer calls [`Broker::expire`] before.
     pub async fn change_stream<T, E: From<CatalogError>>(
         &self,
         stream: &Stream,
@@ -170,6 +171,8 @@ impl Broker {
         stream: &Stream,
         change: impl FnOnce(&Overrides) -> Result<Overrides, SettingError>,
     ) -> Result<(), CatalogError> {
+        // What has expired must be gone before the retention may become longer.
+        self.expire(stream).await?;
         self.change_stream(stream, |draft| {
             draft.overrides = change(&draft.overrides)?;
             Ok(())
