@@ -2,7 +2,8 @@
 //! what the writer has published, up to [`Partition::end_offset`].
 //!
 //! Two locks, never held together except append before index: `append` (next offset, producers) by whoever appends,
-//! `index` (segments, tail, start) by the writer for a moment and by readers.
+//! `index` (segments, tail, start) by the writer for a moment and by readers. Of several partitions' append locks a
+//! dormant one's comes before its holder's (`log::dormant`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
