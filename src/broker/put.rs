@@ -17,7 +17,7 @@ use crate::model::ids::{Offset, ShardOrdinal};
 use crate::model::sequence_number::SequenceNumber;
 use crate::model::shard::Shard;
 use crate::store::StoreError;
-use crate::store::crypt::KeyError;
+use crate::store::crypt::{DataKey, KeyError};
 
 /// A record to be put.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +103,8 @@ impl Broker {
         // Hashing is the larger part of the work that needs no lock.
         let hash_keys: Vec<u128> = if spread { Vec::new() } else { records.iter().map(NewRecord::hash_key).collect() };
         let state = stream.state.read();
+        // Without its key nothing of the request can be kept, so nothing of it is charged.
+        let data_key = self.data_key(stream, &state.attributes)?;
         let mut sorted = Sorted {
             stream,
             state: &state,
@@ -118,7 +120,9 @@ impl Broker {
         all_found.ok_or(PutError::Deleted)?;
         let now_ms = self.clock.now_ms();
         let Sorted { places, groups, .. } = sorted;
-        let append = |(group, batch): (&Group<'_>, Plain)| self.append_group(stream, &state, group, batch, now_ms);
+        let data_key = data_key.as_deref();
+        let append =
+            |(group, batch): (&Group<'_>, Plain)| self.append_group(stream, &state, group, batch, data_key, now_ms);
         let batches = groups.iter().zip(encode(&places, &groups, records)).map(append).collect();
         Ok(PutTicket { places, batches })
     }
@@ -129,6 +133,7 @@ impl Broker {
         state: &State,
         group: &Group<'_>,
         batch: Plain,
+        data_key: Option<&DataKey>,
         now_ms: i64,
     ) -> Result<Option<Queued>, PutError> {
         if group.records == 0 {
@@ -139,11 +144,6 @@ impl Broker {
         let bytes = batch.finish().map_err(|error| PutError::Store(StoreError::NotDone(error.to_string())))?;
         let settings = &state.settings;
         let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.segment_ms };
-        let data_key = match &state.attributes.encryption {
-            None => None,
-            Some(encryption) => Some(self.keys.data_key(stream.id, encryption.data_key_id)?),
-        };
-        let data_key = data_key.as_deref();
         let new = NewBatch { bytes: &bytes, leader_epoch: shard.leader_epoch, log_append_time: true, roll, data_key };
         match partition.append(&self.writer, new, now_ms)? {
             Appended::Queued { base_offset, append_ms, done } => {

@@ -85,3 +85,42 @@ async fn twenty_five_starts_and_stops_a_day() {
     f.clock.advance(86_400_000);
     f.ok("StartStreamEncryption", about("main")).await;
 }
+
+#[tokio::test]
+async fn records_tell_whether_they_are_sealed_and_refuse_without_the_key() {
+    let f = with_keys(vec![key("main", 1)]);
+    f.create("s", 1).await;
+    let record = |data: &str| json!({"StreamName": "s", "PartitionKey": "k", "Data": data});
+    let put = f.ok("PutRecord", record("b3Blbg==")).await;
+    assert_eq!(put.get("EncryptionType"), None);
+    f.ok("StartStreamEncryption", about("main")).await;
+    assert_eq!(f.ok("PutRecord", record("c2VhbGVk")).await["EncryptionType"], "KMS");
+    let many = json!({"StreamName": "s", "Records": [{"PartitionKey": "k", "Data": "c2VhbGVk"}]});
+    assert_eq!(f.ok("PutRecords", many.clone()).await["EncryptionType"], "KMS");
+
+    let start = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
+    let read = async |f: &Fixture| {
+        let iterator = f.ok("GetShardIterator", start.clone()).await["ShardIterator"].take();
+        f.ok("GetRecords", json!({"ShardIterator": iterator})).await
+    };
+    let told = |page: &Value| -> Vec<Option<String>> {
+        let records = page["Records"].as_array().unwrap();
+        records.iter().map(|record| record.get("EncryptionType").map(|kind| kind.as_str().unwrap().into())).collect()
+    };
+    let kms = || Some("KMS".to_owned());
+    assert_eq!(told(&read(&f).await), [None, kms(), kms()]);
+    // From the store as from memory.
+    let f = f.restarted();
+    assert_eq!(told(&read(&f).await), [None, kms(), kms()]);
+
+    let f = f.restarted_with(|config| config.master_keys.clear());
+    let page = read(&f).await;
+    assert_eq!(told(&page), [None]);
+    let refused = f.refused("GetRecords", json!({"ShardIterator": page["NextShardIterator"]})).await;
+    assert_eq!(refused.0, "KMSAccessDeniedException");
+    assert!(refused.1.starts_with("The ciphertext refers to a customer master key that does not exist"));
+    assert_eq!(f.refused("PutRecord", record("c2VhbGVk")).await, refused);
+    assert_eq!(f.refused("PutRecords", many).await, refused);
+    f.ok("StopStreamEncryption", about("main")).await;
+    assert_eq!(f.ok("PutRecord", record("b3Blbg==")).await.get("EncryptionType"), None);
+}

@@ -52,8 +52,15 @@ impl Fixture {
 
     /// What a crash leaves, opened again.
     pub fn restarted(self) -> Fixture {
+        self.restarted_with(|_| ())
+    }
+
+    /// The same under other settings.
+    pub fn restarted_with(self, change: impl FnOnce(&mut Config)) -> Fixture {
         let survivor = Arc::new(self.store.survivor(false));
-        Fixture::open(self.clock, survivor, self.config)
+        let mut config = Config::clone(&self.config);
+        change(&mut config);
+        Fixture::open(self.clock, survivor, Arc::new(config))
     }
 
     pub async fn call(&self, operation: &str, body: Value) -> Result<Value, Failure> {
