@@ -222,10 +222,6 @@ impl Subscription {
         }
     }
 
-    pub fn stream(&self) -> &Arc<Stream> {
-        &self.stream
-    }
-
     async fn wait(&mut self, until_ms: i64, for_records: bool) {
         let clock = self.broker.clock().clone();
         tokio::select! {

@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
 
+use super::shapes::HashKeyRange;
 use crate::broker::shards::ShardRecord;
 use crate::http::Timestamp;
 use crate::model::attributes::RecordDistribution;
 use crate::model::batch;
 use crate::model::ids::ShardOrdinal;
-use crate::model::shard::{HashKeyRange, Lineage, Shard};
+use crate::model::shard::{Lineage, Shard};
 
 /// How many records one answer has at most.
 pub const RECORDS_MAX: usize = 10_000;
@@ -91,25 +92,15 @@ impl Serialize for Data<'_> {
 pub struct ChildShard {
     shard_id: String,
     parent_shards: Vec<String>,
-    hash_key_range: HashKeys,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct HashKeys {
-    starting_hash_key: String,
-    ending_hash_key: String,
+    hash_key_range: HashKeyRange,
 }
 
 /// The children of a closed shard.
 pub fn child_shards(lineage: &Lineage, parent: ShardOrdinal) -> Vec<ChildShard> {
-    let child = |shard: &Shard| {
-        let HashKeyRange { start, end } = shard.hash_key_range;
-        ChildShard {
-            shard_id: shard.ordinal.to_string(),
-            parent_shards: shard.parents.iter().map(ShardOrdinal::to_string).collect(),
-            hash_key_range: HashKeys { starting_hash_key: start.to_string(), ending_hash_key: end.to_string() },
-        }
+    let child = |shard: &Shard| ChildShard {
+        shard_id: shard.ordinal.to_string(),
+        parent_shards: shard.parents.iter().map(ShardOrdinal::to_string).collect(),
+        hash_key_range: (&shard.hash_key_range).into(),
     };
     lineage.children(parent).map(child).collect()
 }
