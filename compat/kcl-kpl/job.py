@@ -1,8 +1,8 @@
 """Amazon's own libraries on both sides of the log: the Kinesis Client Library polling and with fan-out, the Kinesis
 Producer Library with and without aggregation, and both crossed with Apache Kafka's clients, while shards split and merge.
 
-The Client Library keeps its leases in DynamoDB and its metrics in CloudWatch: moto's server stands in for those. The
-Producer Library speaks nothing but TLS, so a relay of ours ends it in front of the broker.
+The Client Library keeps its leases in DynamoDB, which moto's server stands in for. The Producer Library speaks nothing
+but TLS, so a relay of ours ends it in front of the broker.
 """
 
 import datetime
@@ -130,7 +130,7 @@ class Relay:
 
 
 class Beside:
-    """moto's server: DynamoDB and CloudWatch."""
+    """moto's server, for its DynamoDB."""
 
     def __init__(self):
         port = free_port()
@@ -267,7 +267,7 @@ class Job(steps.Steps):
     def produce(self, name, count, per_second, aggregate):
         return self.program("kpl", "Producer", name, str(count), str(per_second), "true" if aggregate else "false")
 
-    def produced(self, producer, count):
+    def settled(self, producer, count):
         """Waits for the Producer Library's last answer; gives the data that it says is in the stream."""
         until(lambda: producer.process.poll() is not None,
               lambda: f"{len(producer.lines)} of {count} records were answered", lambda: time.sleep(0.1), SECONDS)
@@ -295,7 +295,7 @@ class Job(steps.Steps):
 
     def kpl_aggregated(self):
         name = self.stream("aggregated", 2)
-        done = self.produced(self.produce(name, 5000, 5000, True), 5000)
+        done = self.settled(self.produce(name, 5000, 5000, True), 5000)
         found = self.stored(name)
         check(len(found) < 2500, f"5,000 records of the Producer Library lie in {len(found)}: not aggregated")
         check(all(data.startswith(b"\xf3\x89\x9a\xc2") for _, _, data in found if len(data) > 400), "not its format")
@@ -307,7 +307,7 @@ class Job(steps.Steps):
 
     def kpl_plain(self):
         name = self.stream("plain", 2)
-        done = self.produced(self.produce(name, 2000, 700, False), 2000)
+        done = self.settled(self.produce(name, 2000, 700, False), 2000)
         found = self.stored(name)
         check(sorted(data.decode() for _, _, data in found) == sorted(data for _, _, _, data in done),
               f"2,000 records were put and {len(found)} lie there")
@@ -320,7 +320,7 @@ class Job(steps.Steps):
               lambda: f"the Kafka consumer was given {len(reader.records)}", seconds=60)
         self.reshard(name)
         check(producer.process.poll() is None, "the Producer Library had ended before the shards had changed")
-        done = self.produced(producer, 24_000)
+        done = self.settled(producer, 24_000)
         check(len({shard for _, shard, _, _ in done}) >= 4, "it did not put into the new shards")
         self.given(reader, [data for _, _, _, data in done])
         check(len({fields[1] for fields in reader.records}) == 3, "the Kafka consumer did not read three partitions")

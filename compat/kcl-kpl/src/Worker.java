@@ -20,6 +20,7 @@ import software.amazon.kinesis.lifecycle.events.LeaseLostInput;
 import software.amazon.kinesis.lifecycle.events.ProcessRecordsInput;
 import software.amazon.kinesis.lifecycle.events.ShardEndedInput;
 import software.amazon.kinesis.lifecycle.events.ShutdownRequestedInput;
+import software.amazon.kinesis.metrics.MetricsLevel;
 import software.amazon.kinesis.processor.ShardRecordProcessor;
 import software.amazon.kinesis.processor.SingleStreamTracker;
 import software.amazon.kinesis.retrieval.KinesisClientRecord;
@@ -111,7 +112,7 @@ public final class Worker {
             configs.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200),
             leases,
             configs.lifecycleConfig(),
-            configs.metricsConfig().metricsBufferTimeMillis(2000),
+            configs.metricsConfig().metricsLevel(MetricsLevel.NONE),
             configs.processorConfig().callProcessRecordsEvenForEmptyRecordList(false),
             retrieval);
         Thread running = new Thread(scheduler, "scheduler");
