@@ -42,6 +42,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def offset(sequence_number):
+    """The offset in Kafka's partition that AWS's layout of a sequence number holds: 16 of its 47 hexadecimal digits."""
+    return int(f"{int(sequence_number):047x}"[11:27], 16) - 1
+
+
 class Program:
     """A process whose lines are collected as they come, and that leaves when its input ends."""
 
@@ -322,7 +327,15 @@ class Job(steps.Steps):
         check(producer.process.poll() is None, "the Producer Library had ended before the shards had changed")
         done = self.settled(producer, 24_000)
         check(len({shard for _, shard, _, _ in done}) >= 4, "it did not put into the new shards")
-        self.given(reader, [data for _, _, _, data in done])
+        until(lambda: len(reader.records) >= len(done), lambda: f"the Kafka consumer was given {len(reader.records)}",
+              lambda: time.sleep(0.1), SECONDS)
+        time.sleep(1)
+        # When an aggregated record has landed in another shard than its sender thought, the Producer Library sends
+        # what does not belong there once more and tells where that went; readers drop the first copy.
+        told = {data: offset(number) for _, _, number, data in done}
+        counted = [fields for fields in reader.records if int(fields[2].split(".")[0]) == told.get(fields[4])]
+        self.once([data for _, _, _, data in done], counted)
+        check(len(reader.records) - len(counted) < 2000, f"{len(reader.records)} records were given for {len(done)}")
         check(len({fields[1] for fields in reader.records}) == 3, "the Kafka consumer did not read three partitions")
         reader.leave()
 
