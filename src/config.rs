@@ -327,13 +327,14 @@ fn command() -> Command {
 fn arg(setting: &'static Setting) -> Arg {
     // A list may be given in several flags; anything else once.
     let action = if setting.value == "LISTENERS" { ArgAction::Append } else { ArgAction::Set };
+    let default = if setting.default.is_empty() { "none" } else { setting.default };
     Arg::new(setting.name)
         .long(setting.name)
         .value_name(setting.value)
         .action(action)
         .allow_hyphen_values(true)
         .help_heading(setting.section)
-        .help(format!("{} [default: {}]", setting.help.trim(), setting.default))
+        .help(format!("{} [default: {default}]", setting.help.trim()))
 }
 
 /// `ANABRANCH_NUM_PARTITIONS` of `num-partitions`.

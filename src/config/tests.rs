@@ -71,7 +71,8 @@ fn help_lists_every_setting_with_its_default() {
         let flag = format!("--{} <{}>", setting.name, setting.value);
         let at = help.find(&flag).unwrap_or_else(|| panic!("{flag} is missing"));
         let line: String = help[at + flag.len()..].lines().take(4).collect();
-        assert!(line.contains(&format!("[default: {}]", setting.default)), "{line}");
+        let default = if setting.default.is_empty() { "none" } else { setting.default };
+        assert!(line.contains(&format!("[default: {default}]")), "{line}");
     }
 }
 
