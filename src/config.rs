@@ -311,7 +311,7 @@ fn command() -> Command {
     Command::new("anabranch")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
-            "One log, two protocols: a broker that Kafka clients use unchanged.\n\n\
+            "One log, two protocols: a broker that Kafka clients use unchanged and that serves the AWS Kinesis API.\n\n\
              Every setting below is a flag, an environment variable (--num-partitions is ANABRANCH_NUM_PARTITIONS) and a \
              line of the file that --config or ANABRANCH_CONFIG names (num-partitions = 3). A flag wins over the \
              environment, the environment over the file.\n\

@@ -15,7 +15,7 @@
 //! | 6 | [`group`] | consumer groups and their offsets |
 //! | 6 | [`reaper`] | retention: what has expired |
 //! | 6 | [`fanout`] | enhanced fan-out: subscriptions, takeover, expiry |
-//! | 6 | [`scaler`] | on-demand capacity: when to split |
+//! | 6 | [`scaler`] | on-demand capacity: when shards split and merge |
 //! | 6 | [`http`] | what AWS-style doors share; `/metrics` and `/health` |
 //! | 7 | [`kafka`] | the Kafka door |
 //! | 7 | [`kinesis`] | the Kinesis door |

@@ -109,7 +109,7 @@ fn banner(config: &Config, kafka: &[SocketAddr], http: SocketAddr) -> String {
     for (index, (listener, bound)) in config.kafka_addr.iter().zip(kafka).enumerate() {
         line(if index == 0 { "Kafka" } else { "" }, kafka_line(listener, *bound));
     }
-    line("HTTP", format!("http://{http}/health and /metrics"));
+    line("Kinesis", format!("http://{http} (also /health and /metrics)"));
     let folder = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     line("Data", folder.display().to_string());
     let survives = match config.durability {
@@ -123,6 +123,7 @@ fn banner(config: &Config, kafka: &[SocketAddr], http: SocketAddr) -> String {
         let address = reachable(listener, *bound);
         line("Try", format!("echo hello | kcat -b {address} -P -t greetings"));
         line("", format!("kcat -b {address} -C -t greetings -e"));
+        line("", format!("aws --endpoint-url http://{http} kinesis list-streams"));
     }
     text.push('\n');
     text
@@ -198,7 +199,7 @@ mod tests {
         for said in [
             "  Kafka      127.0.0.1:40001\n",
             "             0.0.0.0:9093 (OUT), clients are told broker.example:19093\n",
-            "http://127.0.0.1:4567/health and /metrics\n",
+            "  Kinesis    http://127.0.0.1:4567 (also /health and /metrics)\n",
             "  Data       /var/lib/anabranch\n",
             "survive a crash of this machine\n",
             "512 MiB",

@@ -32,7 +32,7 @@ impl Broker {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("Kafka") => kafka = words.next().map(str::to_owned),
-                Some("HTTP") => http = words.next().map(|url| url.split('/').nth(2).unwrap().to_owned()),
+                Some("Kinesis") => http = words.next().map(|url| url.split('/').nth(2).unwrap().to_owned()),
                 _ => {}
             }
             if let (Some(kafka), Some(http)) = (&kafka, &http) {

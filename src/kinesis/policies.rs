@@ -11,6 +11,9 @@ use crate::broker::catalog::Draft;
 use crate::model::attributes::Transition;
 use crate::security::policy::Policy;
 
+/// What AWS answers where there is none.
+const NO_POLICY: &str = "{}";
+
 input! {
     PutResourcePolicy about a resource {
         policy: String = "Policy" &[Rule::Required];
@@ -24,8 +27,7 @@ input! { DeleteResourcePolicy about a resource {} }
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetResourcePolicyOutput {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<String>,
+    policy: String,
 }
 
 pub async fn put_resource_policy(cx: Context, input: PutResourcePolicy) -> Result<(), Error> {
@@ -45,7 +47,7 @@ pub async fn get_resource_policy(cx: Context, _input: GetResourcePolicy) -> Resu
         Some(named) => &consumers::find(&cx, &attributes, named)?.policy,
         None => &attributes.policy,
     };
-    Ok(GetResourcePolicyOutput { policy: policy.clone() })
+    Ok(GetResourcePolicyOutput { policy: policy.clone().unwrap_or_else(|| NO_POLICY.to_owned()) })
 }
 
 pub async fn delete_resource_policy(cx: Context, _input: DeleteResourcePolicy) -> Result<(), Error> {

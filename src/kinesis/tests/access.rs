@@ -46,7 +46,7 @@ async fn other_accounts_need_a_policy() {
     assert_eq!(code(&f, &other, "ListStreams", json!({})).await, "AccessDeniedException");
     f.ok("DeleteResourcePolicy", json!({"ResourceARN": arn("s")})).await;
     assert_eq!(code(&f, &other, "DescribeStream", describe).await, "AccessDeniedException");
-    assert_eq!(f.ok("GetResourcePolicy", json!({"ResourceARN": arn("s")})).await, json!({}));
+    assert_eq!(f.ok("GetResourcePolicy", json!({"ResourceARN": arn("s")})).await, json!({"Policy": "{}"}));
     let (code, text) = f.refused("DeleteResourcePolicy", json!({"ResourceARN": arn("s")})).await;
     assert_eq!(code, "ResourceNotFoundException");
     assert_eq!(text, format!("No resource policy found for resource ARN {}.", arn("s")));
@@ -96,7 +96,7 @@ async fn a_consumer_has_a_policy_of_its_own() {
     let allowed = policy("Allow", OTHER, "kinesis:DescribeStreamConsumer", consumer);
     f.ok("PutResourcePolicy", json!({"ResourceARN": consumer, "Policy": allowed})).await;
     assert_eq!(code(&f, &other, "DescribeStreamConsumer", describe).await, "");
-    assert_eq!(f.ok("GetResourcePolicy", json!({"ResourceARN": arn("s")})).await, json!({}));
+    assert_eq!(f.ok("GetResourcePolicy", json!({"ResourceARN": arn("s")})).await, json!({"Policy": "{}"}));
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_policy_is_read_before_it_is_kept() {
         let (code, _) = f.refused("PutResourcePolicy", json!({"ResourceARN": arn("s"), "Policy": wrong})).await;
         assert_eq!(code, "InvalidArgumentException", "{wrong}");
     }
-    assert_eq!(f.ok("GetResourcePolicy", json!({"ResourceARN": arn("s")})).await, json!({}));
+    assert_eq!(f.ok("GetResourcePolicy", json!({"ResourceARN": arn("s")})).await, json!({"Policy": "{}"}));
 }
 
 #[tokio::test]
