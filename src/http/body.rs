@@ -24,7 +24,8 @@ const DRAINED_BYTES_MAX: usize = 8 * REQUEST_BYTES_MAX;
 pub const BODY_BYTES_LEAST: usize = 2 * REQUEST_BYTES_MAX;
 /// Milliseconds for a request's body.
 pub const REQUEST_MS_MAX: i64 = 2 * 60_000;
-/// Memory for a body that does not fit into this is asked for step by step, as its bytes arrive.
+/// Memory for a body is asked for as its bytes arrive: as much again as is there, and at most this much more at once. What
+/// is claimed and does not come is nobody's.
 const READ_STEP: usize = 1 << 20;
 /// An answer's body is given to the connection by pieces of this size, so that it is known how far the client is.
 const PIECE_BYTES: usize = 128 << 10;
@@ -87,7 +88,7 @@ async fn read_all(mut body: Incoming, budget: &Budget) -> Result<Whole, Refused>
             return Err(drain(body, length).await);
         }
         if length > granted {
-            let more = claimed.min(granted + READ_STEP).max(length) - granted;
+            let more = claimed.min(length + length.min(READ_STEP)).max(length) - granted;
             share.push(budget.request(more).await.map_err(|_| Refused::Busy)?);
             granted += more;
             if bytes.is_empty() && body.is_end_stream() {
