@@ -120,8 +120,15 @@ async fn push(told: Told, mut subscription: Subscription, events: mpsc::Sender<E
             Ok(body) => (Event::Message { kind: EVENT, body }, false),
             Err(failure) => (Event::Exception(failure), true),
         };
+        if is_last {
+            // The connection bounds how long this may wait for its client.
+            let _ = events.send(event).await;
+            return;
+        }
         tokio::select! {
-            sent = events.send(event) => if sent.is_err() || is_last { return },
+            // A client that takes what it is sent gets it, though the subscription may be over by now.
+            biased;
+            sent = events.send(event) => if sent.is_err() { return },
             // The client takes nothing, so there is nothing that could tell it.
             () = subscription.overdue() => return,
         }
