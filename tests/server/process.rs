@@ -25,14 +25,14 @@ impl Process {
         let mut banner = BufReader::new(child.stdout.take().unwrap()).lines();
         let (mut kafka, mut http) = (None, None);
         while let Some(Ok(line)) = banner.next() {
-            if let Some((address, _)) = line.split_once("http://").and_then(|(_, url)| url.split_once('/')) {
-                http = Some(address.parse().unwrap());
-            }
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("Kafka") => kafka = words.next().map(|address| address.parse().unwrap()),
+                Some("Kinesis") => {
+                    http = words.next().and_then(|url| url.strip_prefix("http://")).map(|url| url.parse().unwrap());
+                }
                 // The banner's last line but one: nothing of it is still to be written when the pipe closes.
-                Some("Try") => return Process { child, kafka: kafka.unwrap(), http: http.unwrap() },
+                Some("aws") => return Process { child, kafka: kafka.unwrap(), http: http.unwrap() },
                 _ => {}
             }
         }
