@@ -1,5 +1,7 @@
 //! A whole server in this process, on a store in memory and a clock that stands still, and a client that speaks Kafka's
-//! protocol over a socket.
+//! protocol over a socket; [`kinesis`] has one for the other door.
+
+pub mod kinesis;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -82,6 +84,11 @@ impl Broker {
 
     pub async fn connect(&self) -> Client {
         Client::connect(&self.server).await
+    }
+
+    /// Over HTTP/1.1.
+    pub async fn kinesis(&self) -> kinesis::Kinesis {
+        kinesis::Kinesis::connect(self.server.http_addr()).await
     }
 
     pub async fn create_topic(&self, name: &str, partitions: i32) -> Uuid {
