@@ -5,6 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[path = "../fuzz/properties/calls.rs"]
+mod calls;
+#[path = "../fuzz/properties/documents.rs"]
+mod documents;
 #[path = "../fuzz/properties/frames.rs"]
 mod frames;
 #[path = "../fuzz/properties/record_batch.rs"]
@@ -126,4 +130,14 @@ fn record_batches() {
 #[test]
 fn frames() {
     run("frames", 600, frames::holds);
+}
+
+#[test]
+fn documents() {
+    run("documents", 20_000, documents::holds);
+}
+
+#[test]
+fn calls() {
+    run("calls", 1_000, calls::holds);
 }

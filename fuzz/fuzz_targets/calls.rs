@@ -1,0 +1,8 @@
+//! libFuzzer's entry to the property of calls.
+
+#![no_main]
+
+#[path = "../properties/calls.rs"]
+mod calls;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calls::holds(data));
