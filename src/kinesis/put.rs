@@ -10,7 +10,7 @@ use super::Context;
 use super::arn::{Asked, Home};
 use super::error::Error;
 use super::records::KMS;
-use super::validate::{self, Input, Pattern, Rule, Value, Violations, text_length};
+use super::validate::{self, Input, Pattern, Rule, Told, Value, Violations, text_length};
 use crate::broker::Stream;
 use crate::broker::put::{NewRecord, PutError, PutOutcome};
 use crate::http::Blob;
@@ -189,9 +189,8 @@ fn new_record<'a>(
     let bytes_max = (attributes.record_kib_max as usize) << 10;
     if record.bytes() > bytes_max {
         let mut found = Violations::default();
-        let shown = data.map(Value::shown).unwrap_or_default();
         let constraint = format!("Member must have length less than or equal to {bytes_max}");
-        found.add(&format!("{path}data"), Some(&shown), constraint);
+        found.add(&format!("{path}data"), Told::Hidden, constraint);
         found.into_result()?;
     }
     Ok(record)
@@ -360,10 +359,8 @@ impl Input for PutRecords {
 }
 
 impl Value for Entries {
-    fn shown(&self) -> String {
-        // Java's name of an object whose fields are not told, as recorded.
-        const ENTRY: &str = "com.amazonaws.kinesis.v20131202.PutRecordsRequestEntry@c965e310";
-        format!("[{}]", vec![ENTRY; self.0.len()].join(", "))
+    fn shown(&self) -> Option<String> {
+        self.0.is_empty().then(|| "[]".to_owned())
     }
 
     fn length(&self) -> Option<usize> {
@@ -372,9 +369,8 @@ impl Value for Entries {
 }
 
 impl Value for Blob {
-    fn shown(&self) -> String {
-        let length = self.0.len();
-        format!("java.nio.HeapByteBuffer[pos=0 lim={length} cap={length}]")
+    fn shown(&self) -> Option<String> {
+        None
     }
 
     fn length(&self) -> Option<usize> {

@@ -86,8 +86,8 @@ pub trait Input: DeserializeOwned + Send + 'static {
 
 /// What can stand in a member.
 pub trait Value {
-    /// As Java prints it.
-    fn shown(&self) -> String;
+    /// As Java prints it; `None` for data, which AWS does not repeat.
+    fn shown(&self) -> Option<String>;
 
     fn number(&self) -> Option<i64> {
         None
@@ -110,6 +110,15 @@ pub trait Value {
     fn check_inside(&self, _path: &str, _found: &mut Violations) {}
 }
 
+/// What a violation says of the value.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    Value(&'a str),
+    Null,
+    /// That there is one.
+    Hidden,
+}
+
 /// The violations found so far.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<String>);
@@ -125,23 +134,25 @@ impl Violations {
         };
         for rule in rules {
             if let Some(constraint) = rule.broken_by(value) {
-                self.add(path, Some(&value.shown()), constraint);
+                let shown = value.shown();
+                self.add(path, shown.as_deref().map_or(Told::Hidden, Told::Value), constraint);
             }
         }
         value.check_inside(path, self);
     }
 
     pub fn missing(&mut self, path: &str) {
-        self.add(path, None, "Member must not be null");
+        self.add(path, Told::Null, "Member must not be null");
     }
 
-    pub fn add(&mut self, path: &str, value: Option<&str>, constraint: impl Display) {
+    pub fn add(&mut self, path: &str, value: Told<'_>, constraint: impl Display) {
         if self.0.len() >= VIOLATIONS_MAX {
             return;
         }
         let mut text = match value {
-            Some(value) => format!("Value '{value}' at '"),
-            None => "Value null at '".to_owned(),
+            Told::Value(value) => format!("Value '{value}' at '"),
+            Told::Null => "Value null at '".to_owned(),
+            Told::Hidden => "Value at '".to_owned(),
         };
         push_path(&mut text, path);
         // Writing to a text does not fail.
@@ -301,8 +312,8 @@ fn resources(text: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Value for i32 {
-    fn shown(&self) -> String {
-        self.to_string()
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
     }
 
     fn number(&self) -> Option<i64> {
@@ -311,20 +322,20 @@ impl Value for i32 {
 }
 
 impl Value for bool {
-    fn shown(&self) -> String {
-        self.to_string()
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
 impl Value for Timestamp {
-    fn shown(&self) -> String {
-        self.0.to_string()
+    fn shown(&self) -> Option<String> {
+        Some(self.0.to_string())
     }
 }
 
 impl Value for String {
-    fn shown(&self) -> String {
-        self.clone()
+    fn shown(&self) -> Option<String> {
+        Some(self.clone())
     }
 
     fn length(&self) -> Option<usize> {
@@ -337,8 +348,8 @@ impl Value for String {
 }
 
 impl Value for Vec<String> {
-    fn shown(&self) -> String {
-        format!("[{}]", self.join(", "))
+    fn shown(&self) -> Option<String> {
+        Some(format!("[{}]", self.join(", ")))
     }
 
     fn length(&self) -> Option<usize> {
@@ -351,9 +362,9 @@ impl Value for Vec<String> {
 }
 
 impl Value for BTreeMap<String, String> {
-    fn shown(&self) -> String {
+    fn shown(&self) -> Option<String> {
         let entries: Vec<_> = self.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        format!("{{{}}}", entries.join(", "))
+        Some(format!("{{{}}}", entries.join(", ")))
     }
 
     fn length(&self) -> Option<usize> {
@@ -472,9 +483,9 @@ macro_rules! part {
         }
 
         impl $crate::kinesis::validate::Value for $name {
-            /// Never told: a structure has no rules of its own.
-            fn shown(&self) -> String {
-                stringify!($name).to_owned()
+            /// A structure has no rules of its own.
+            fn shown(&self) -> Option<String> {
+                None
             }
 
             fn check_inside(&self, path: &str, found: &mut $crate::kinesis::validate::Violations) {
