@@ -110,6 +110,8 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
     loop {
         let turn = tokio::select! {
             biased;
+            // Before what is ready: a client that never pauses must not hold up the stop until the grace is over.
+            () = stopped(&mut stopping) => Err(Ending::Stopping),
             Some(answer) = running.next(), if !running.is_empty() => {
                 blocked &= !running.is_empty();
                 let pause_ms = answer.pause_ms;
@@ -125,7 +127,6 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
                     running.push_back(started.answer);
                 })
             }
-            () = stopped(&mut stopping) => Err(Ending::Stopping),
             () = clock.sleep_until(muted_until.unwrap_or_default()), if muted_until.is_some() => {
                 muted_until = None;
                 Ok(())
