@@ -43,9 +43,9 @@ mod secret;
 pub mod shards;
 pub mod space;
 pub mod stream;
-pub mod traffic;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 
 pub use append::{AppendError, AppendedAt, Ticket};
 pub use capacity::Verdict;
