@@ -67,6 +67,8 @@ enum Item {
     Relocate(Relocation),
     StepEpoch,
     Close { done: oneshot::Sender<Outcome> },
+    /// Nobody is left to queue or to wait.
+    Abandon,
 }
 
 pub struct WriterOptions {
@@ -178,6 +180,13 @@ impl Writer {
     }
 }
 
+/// A broker that is dropped without a close leaves what a killed one does, but not its thread.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.send(Item::Abandon);
+    }
+}
+
 /// What a waiter gets when the writer ended before its turn.
 pub fn gone() -> StoreError {
     StoreError::NotDone("the log is closed".into())
@@ -213,24 +222,34 @@ struct Commit {
     others: Vec<oneshot::Sender<Outcome>>,
 }
 
+/// How the thread ends.
+enum End {
+    Close(oneshot::Sender<Outcome>),
+    Abandon,
+}
+
 impl Work {
     fn run(mut self) {
         while let Ok(first) = self.items.recv() {
-            let (commit, close) = self.gather(first);
+            let (commit, end) = self.gather(first);
             self.finish(commit);
             if (self.epoch_bytes >= self.epoch_bytes_max || self.step_wanted) && self.failure.get().is_none() {
                 self.step_epoch();
             }
-            if let Some(done) = close {
-                let outcome = self.close();
-                let _ = done.send(outcome);
-                return;
+            match end {
+                None => {}
+                Some(End::Close(done)) => {
+                    let outcome = self.close();
+                    let _ = done.send(outcome);
+                    return;
+                }
+                Some(End::Abandon) => return,
             }
         }
     }
 
-    /// Takes in what is queued, up to the bounds, or up to a request to close.
-    fn gather(&mut self, first: Item) -> (Commit, Option<oneshot::Sender<Outcome>>) {
+    /// Takes in what is queued, up to the bounds, or up to the end.
+    fn gather(&mut self, first: Item) -> (Commit, Option<End>) {
         let mut commit = Commit::default();
         let mut next = Some(first);
         while let Some(item) = next.take() {
@@ -243,7 +262,8 @@ impl Work {
                 Item::Relocate(relocation) => self.take_relocation(&mut commit, relocation),
                 // The next turn steps, once what was queued before is written.
                 Item::StepEpoch => self.step_wanted = self.epoch_bytes > 0 || commit.bytes > 0,
-                Item::Close { done } => return (commit, Some(done)),
+                Item::Close { done } => return (commit, Some(End::Close(done))),
+                Item::Abandon => return (commit, Some(End::Abandon)),
             }
             if commit.bytes >= COMMIT_BYTES_MAX || commit.appends.len() + commit.others.len() >= COMMIT_ITEMS_MAX {
                 break;
@@ -369,5 +389,26 @@ impl Work {
         }
         self.store.commit(&batch, true)?;
         self.store.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    #[test]
+    fn a_writer_that_is_dropped_leaves_no_thread_and_no_store_behind() {
+        let store = Arc::new(MemoryStore::new());
+        let options = WriterOptions { epoch: 1, sync: false, tail_bytes_max: 0 };
+        let writer = Writer::start(store.clone(), options, Metrics::new(10), Clock::manual(0)).unwrap();
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, "queued", "before");
+        let outcome = writer.commit_meta(batch);
+        let thread = writer.thread.lock().take().unwrap();
+        drop(writer);
+        thread.join().unwrap();
+        assert!(outcome.blocking_recv().unwrap().is_ok());
+        assert_eq!(Arc::strong_count(&store), 1);
     }
 }
