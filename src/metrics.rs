@@ -102,7 +102,7 @@ series! {
     group_lag: IntGaugeVec = "group_lag_records",
         "Records between a group's committed offset and the end of the partition",
         gauges(&["group", "topic", "partition"]);
-    groups: IntGaugeVec = "groups", "Consumer groups by state", gauges(&["state"]);
+    groups: IntGaugeVec = "groups", "Groups by type and state", gauges(&["type", "state"]);
     retention_deleted_bytes: IntCounter = "retention_deleted_bytes_total",
         "Bytes of record batches that retention removed", IntCounter::with_opts;
 
@@ -362,9 +362,9 @@ impl Scrape<'_> {
         self.series.group_lag.with_label_values(&labels).add(records);
     }
 
-    /// How many groups are in a state; `state` as Kafka spells it.
-    pub fn groups(&self, state: &'static str, count: usize) {
-        self.series.groups.with_label_values(&[state]).set(count as i64);
+    /// How many groups of a type are in a state; both as Kafka spells them.
+    pub fn groups(&self, group_type: &'static str, state: &'static str, count: usize) {
+        self.series.groups.with_label_values(&[group_type, state]).set(count as i64);
     }
 
     /// Bytes on disk of one kind (`files`, `wal`).
@@ -463,7 +463,7 @@ mod tests {
         let text = metrics.render(|scrape| {
             scrape.partition("orders", 0, 1, 2, 3);
             scrape.group_lag("g", "orders", 0, 1);
-            scrape.groups("Stable", 1);
+            scrape.groups("classic", "Stable", 1);
             scrape.store_disk("files", 1);
             scrape.store_memory("memtables", 1);
         });
@@ -545,7 +545,7 @@ mod tests {
                 scrape.partition("orders", partition, 100, 5, 10);
                 scrape.group_lag("g", "orders", partition, 7);
             }
-            scrape.groups("Stable", 1);
+            scrape.groups("classic", "Stable", 1);
         });
         let lag = "anabranch_group_lag_records{group=\"_other\",partition=\"_other\",topic=\"_other\"}";
         assert_eq!(count(&text, "anabranch_partition_size_bytes"), 3);

@@ -10,8 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::broker::{Broker, BrokerOptions, CatalogError};
 use crate::clock::Clock;
 use crate::config::{Config, Durability, HostPort};
-use crate::group::classic::State;
-use crate::group::{GroupSettings, Groups};
+use crate::group::{GroupSettings, GroupType, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
 use crate::kafka::{Advertised, Client, Door, conn};
@@ -319,8 +318,9 @@ fn collect(scrape: &Scrape, broker: &Broker, groups: &Groups) {
     scrape.store_memory("block_cache", figures.block_cache_bytes);
     scrape.store_memory("table_readers", figures.table_reader_bytes);
     scrape.store_pending_jobs(figures.pending_jobs);
-    for state in State::ALL {
-        scrape.groups(state.name(), groups.list(&[state.name().to_owned()], &[]).len());
+    let counts = groups.count();
+    for (group_type, state) in GroupType::states() {
+        scrape.groups(group_type, state, counts.get(&(group_type, state)).copied().unwrap_or(0));
     }
     groups.visit_committed(|group, topic, partition, committed| {
         let log = broker.stream(topic).and_then(|stream| stream.partition(PartitionIndex(partition)));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`classic`] | the state machine of one group that speaks the classic protocol: pure |
 //! | [`offsets`] | the committed offsets of one group: pure |
+//! | `kinds` | what a group id stands for: the registry knows groups through it |
 //! | `subscription` | reading which topics a consumer's subscription names |
 //! | `stored` | the stored form of groups and offsets |
 //! | `registry` | [`Groups`]: all groups, their waiting requests, their timers, and the way to the store |
@@ -28,11 +29,13 @@ use crate::broker::Broker;
 use crate::store::{Batch, StoreError};
 
 pub mod classic;
+mod kinds;
 pub mod offsets;
 mod registry;
 mod stored;
 mod subscription;
 
+pub use kinds::GroupType;
 pub use registry::{CommitRequest, Groups, Listed, OffsetToCommit, TopicOffsets, TopicPartitions};
 
 /// The longest group id, in bytes: what a Kafka string can hold.

@@ -191,11 +191,11 @@ impl Step<'_> {
         self.effects.push(Effect::AnswerJoin(waiter, answer));
     }
 
-    fn refuse_join(&mut self, waiter: Waiter, error: GroupError, member_id: &str) {
+    pub(super) fn refuse_join(&mut self, waiter: Waiter, error: GroupError, member_id: &str) {
         self.answer_join(waiter, Err(JoinRefused { error, member_id: member_id.to_owned() }));
     }
 
-    fn answer_sync(&mut self, waiter: Waiter, answer: SyncAnswer) {
+    pub(super) fn answer_sync(&mut self, waiter: Waiter, answer: SyncAnswer) {
         self.effects.push(Effect::AnswerSync(waiter, answer));
     }
 }

@@ -1,17 +1,15 @@
 //! What administrators ask: listing, describing and deleting groups. And the expiry of offsets, which deletes groups that
 //! nobody uses any more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::committed::put_changes;
 use super::{Entry, Groups, Shared, Stored, durable};
-use crate::group::GroupError;
 use crate::group::classic::{Description, State};
+use crate::group::{GroupError, GroupType};
 use crate::store::keys::Key;
 use crate::store::{Batch, Family};
-
-/// The type of all groups here, as Kafka names it.
-const GROUP_TYPE: &str = "classic";
 
 /// A group in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,36 +17,46 @@ pub struct Listed {
     pub group_id: String,
     /// Empty if the group never had members.
     pub protocol_type: String,
-    pub state: State,
-    pub group_type: &'static str,
+    /// As Kafka names it.
+    pub state: &'static str,
+    pub group_type: GroupType,
 }
 
 impl Groups {
-    /// The groups whose state and type are among those named, in any case of letters; no names mean all.
+    /// The groups of this module whose state and type are among those named, in any case of letters; no names mean all.
     pub fn list(&self, states: &[String], types: &[String]) -> Vec<Listed> {
         let among = |names: &[String], name: &str| {
             names.is_empty() || names.iter().any(|asked| asked.eq_ignore_ascii_case(name))
         };
-        if !among(types, GROUP_TYPE) {
-            return Vec::new();
-        }
         let listed = |shared: Shared| {
             let entry = shared.lock();
-            let state = entry.group.state();
-            let is_there = !entry.gone && state != State::Dead && among(states, state.name());
-            is_there.then(|| Listed {
+            let state = entry.group.state_name().filter(|_| !entry.gone)?;
+            let group_type = entry.group.group_type();
+            (among(states, state) && among(types, group_type.name())).then(|| Listed {
                 group_id: entry.id.to_string(),
                 protocol_type: entry.group.protocol_type().to_owned(),
                 state,
-                group_type: GROUP_TYPE,
+                group_type,
             })
         };
         self.all().into_iter().filter_map(listed).collect()
     }
 
-    /// `None` if there is no such group.
+    /// How many groups of each type and state there are, of those that are some.
+    pub fn count(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+        let mut counts = BTreeMap::new();
+        for shared in self.all() {
+            let entry = shared.lock();
+            if let Some(state) = entry.group.state_name().filter(|_| !entry.gone) {
+                *counts.entry((entry.group.group_type().name(), state)).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// `None` if there is no such group, or if it is no classic one.
     pub fn describe(&self, group_id: &str) -> Option<Description> {
-        let described = self.find(group_id, |_, entry| entry.group.describe())?;
+        let described = self.find(group_id, |_, entry| entry.group.describe())??;
         (described.state != State::Dead).then_some(described)
     }
 

@@ -2,7 +2,7 @@
 //! and takes what they write to the store and back.
 //!
 //! Rooms: `members` (requests of a group's members), `committed` (offsets), `admin` (listing, describing, deleting,
-//! expiry). All of them work the same way: lock the group, decide, queue what is to be stored, unlock; then await.
+//! expiry), `claims` (ids of groups that other modules keep). All of them work the same way: lock the group, decide, queue what is to be stored, unlock; then await.
 //!
 //! Invariants:
 //! - Locks are taken in the order group, then timers or map; nobody holds the map while locking a group.
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::classic::{Classic, Effect, JoinAnswer, Step, SyncAnswer, Waiter};
+use super::kinds::Group;
 use super::offsets::{CommittedOffset, Offsets};
 use super::stored::{self, StoredGroup};
 use super::{GROUP_ID_BYTES_MAX, GROUPS_MAX, GroupError, GroupSettings, MetaLog, Now};
@@ -26,6 +27,7 @@ use crate::store::keys::Key;
 use crate::store::{Batch, Family, StoreError};
 
 mod admin;
+mod claims;
 mod committed;
 mod members;
 
@@ -51,7 +53,7 @@ type Shared = Arc<Mutex<Entry>>;
 
 struct Entry {
     id: Arc<str>,
-    group: Classic,
+    group: Group,
     offsets: Offsets,
     joins: HashMap<Waiter, oneshot::Sender<JoinAnswer>>,
     syncs: HashMap<Waiter, oneshot::Sender<SyncAnswer>>,
@@ -68,7 +70,7 @@ impl Entry {
     fn new(id: Arc<str>, now: Now) -> Entry {
         Entry {
             id,
-            group: Classic::new(now),
+            group: Group::new(now),
             offsets: Offsets::default(),
             joins: HashMap::new(),
             syncs: HashMap::new(),
@@ -103,7 +105,7 @@ impl Groups {
             let group_id = stored::parse_group_key(&key)?;
             let group = StoredGroup::decode(group_id, &value)?;
             let shared = groups.insert(group_id);
-            groups.step(&shared, &mut shared.lock(), |state, step| *state = Classic::load(step, group));
+            groups.step(&shared, &mut shared.lock(), |state, step| *state = Group::Classic(Classic::load(step, group)));
         }
         for (key, value) in groups.meta.scan_meta(&stored::committed_offset_prefix())? {
             let (group_id, topic, partition) = stored::parse_committed_offset_key(&key)?;
@@ -207,7 +209,7 @@ impl Groups {
         self: &Arc<Self>,
         shared: &Shared,
         entry: &mut Entry,
-        act: impl FnOnce(&mut Classic, &mut Step) -> R,
+        act: impl FnOnce(&mut Group, &mut Step) -> R,
     ) -> (R, Option<Stored>) {
         let mut effects = Vec::new();
         let mut step = Step { now: self.now(), settings: &self.settings, effects: &mut effects };

@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::group::GroupType;
 use crate::group::classic::{JoinRequest, Joined, Leaver, Protocol, State, SyncRequest};
 use crate::group::subscription::subscription;
 use crate::store::Op;
@@ -490,5 +491,34 @@ async fn joins_race_deletions_and_all_are_answered() {
     deleter.await.unwrap();
     settle().await;
     let listed = broker.groups.list(&[], &[]);
-    assert!(listed.iter().all(|listed| listed.state == State::Empty));
+    assert!(listed.iter().all(|listed| listed.state == "Empty"));
+}
+
+#[tokio::test]
+async fn a_group_id_stands_for_one_group() {
+    let broker = Broker::start();
+    broker.member().await;
+    broker.groups.commit_offsets("simple", commit_request(None, "t", 1)).await.unwrap();
+    for taken in ["g", "simple"] {
+        assert_eq!(broker.groups.claim(taken, GroupType::Share), Err(GroupError::GroupIdNotFound));
+        assert_eq!(broker.groups.group_type(taken), Some(GroupType::Classic));
+    }
+    assert_eq!(broker.groups.claim("", GroupType::Share), Err(GroupError::InvalidGroupId));
+
+    broker.groups.claim("share", GroupType::Share).unwrap();
+    broker.groups.claim("share", GroupType::Share).unwrap();
+    assert_eq!(broker.groups.group_type("share"), Some(GroupType::Share));
+    let join = broker.groups.join("share", request("")).await;
+    assert_eq!(join.unwrap_err().error, GroupError::InconsistentGroupProtocol);
+    let commit = broker.groups.commit_offsets("share", commit_request(None, "t", 1)).await;
+    assert_eq!(commit, Err(GroupError::GroupIdNotFound));
+    assert_eq!(broker.groups.delete_groups(&["share".into()]).await, [Err(GroupError::GroupIdNotFound)]);
+    assert_eq!(broker.groups.list(&[], &[]).len(), 2, "who keeps it lists it");
+    assert_eq!(broker.groups.count().into_values().sum::<usize>(), 2);
+
+    broker.groups.release("share", GroupType::Share);
+    broker.groups.release("g", GroupType::Share);
+    assert_eq!(broker.groups.group_type("share"), None);
+    assert!(broker.groups.join("share", request("")).await.is_ok());
+    assert_eq!(broker.groups.group_type("g"), Some(GroupType::Classic));
 }

@@ -144,8 +144,8 @@ pub async fn list_groups(cx: Context, request: ListGroupsRequest) -> ListGroupsR
         ListedGroup::default()
             .with_group_id(group_id(&listed.group_id))
             .with_protocol_type(string(listed.protocol_type))
-            .with_group_state(StrBytes::from_static_str(listed.state.name()))
-            .with_group_type(StrBytes::from_static_str(listed.group_type))
+            .with_group_state(StrBytes::from_static_str(listed.state))
+            .with_group_type(StrBytes::from_static_str(listed.group_type.name()))
     };
     ListGroupsResponse::default().with_groups(listed.into_iter().map(group).collect())
 }
