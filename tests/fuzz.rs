@@ -5,14 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[path = "../fuzz/properties/bed.rs"]
+mod bed;
 #[path = "../fuzz/properties/calls.rs"]
 mod calls;
 #[path = "../fuzz/properties/documents.rs"]
 mod documents;
 #[path = "../fuzz/properties/frames.rs"]
 mod frames;
+#[path = "common/random.rs"]
+mod random;
 #[path = "../fuzz/properties/record_batch.rs"]
 mod record_batch;
+
+use random::Random;
 
 /// The most that anything here may ask for at once: claims of a few bytes asked for 150 GB where they were believed.
 const ALLOCATION_BYTES_MAX: usize = 64 << 20;
@@ -55,22 +61,6 @@ fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.sort();
     assert!(!paths.is_empty());
     paths.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
-}
-
-/// Steele, Lea and Flood's SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
 }
 
 fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {

@@ -2,6 +2,8 @@
 
 #![no_main]
 
+#[path = "../properties/bed.rs"]
+mod bed;
 #[path = "../properties/frames.rs"]
 mod frames;
 

@@ -5,7 +5,6 @@
 //! An input is a line and a body: `PutRecords J` says the operation and whether the body is JSON (`J`) or CBOR. One door on
 //! a store in memory serves all inputs of a process, so that what one leaves behind is there for the next.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,19 +21,21 @@ use anabranch::model::settings::BrokerValues;
 use anabranch::security::Principal;
 use anabranch::store::memory::MemoryStore;
 
+use super::bed::Panics;
+
 /// What the threads of the door are called.
 const THREADS: &str = "calls-door";
 /// For busy machines.
 const PATIENCE: Duration = Duration::from_secs(30);
 const ACCOUNT: &str = "000000000000";
 
-static PANICS: AtomicUsize = AtomicUsize::new(0);
 static BED: LazyLock<Mutex<Bed>> = LazyLock::new(|| Mutex::new(Bed::new()));
 
 struct Bed {
     door: Arc<Door>,
     clock: Clock,
     runtime: tokio::runtime::Runtime,
+    panics: Panics,
 }
 
 pub fn holds(data: &[u8]) {
@@ -51,24 +52,12 @@ pub fn holds(data: &[u8]) {
         other => panic!("others notice: {other:?}"),
     }
     bed.clock.advance(1);
-    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "the door panics");
+    bed.panics.assert_none();
 }
 
 impl Bed {
     fn new() -> Bed {
-        let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if std::thread::current().name().is_some_and(|name| name.starts_with(THREADS)) {
-                PANICS.fetch_add(1, Ordering::SeqCst);
-            }
-            previous(panic);
-        }));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name(THREADS)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let (runtime, panics) = Panics::watched_on(THREADS);
         let clock = Clock::manual(1_700_000_000_000);
         let master_keys = vec![MasterKey { id: "key".into(), secret: [1; 32], disabled: false }];
         let config = Config {
@@ -87,7 +76,7 @@ impl Bed {
         let broker = Broker::open(Arc::new(MemoryStore::new()), options, clock.clone(), metrics).expect("a broker");
         let door = Door::open(broker, Arc::new(config)).expect("a door");
         drop(entered);
-        Bed { door, clock, runtime }
+        Bed { door, clock, runtime, panics }
     }
 
     fn call(&self, operation: &str, format: Format, body: &[u8]) -> Reply {

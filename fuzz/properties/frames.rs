@@ -6,7 +6,6 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +13,8 @@ use anabranch::clock::Clock;
 use anabranch::config::{Config, HostPort};
 use anabranch::server::Server;
 use anabranch::store::memory::MemoryStore;
+
+use super::bed::Panics;
 
 /// What the threads of the server are called.
 const THREADS: &str = "frames-server";
@@ -24,7 +25,6 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// is for busy machines.
 const WAITS_MAX: usize = 2_000;
 
-static PANICS: AtomicUsize = AtomicUsize::new(0);
 static BED: LazyLock<Mutex<Bed>> = LazyLock::new(|| Mutex::new(Bed::new()));
 
 /// The server and the connection that inputs go over while it lives.
@@ -34,6 +34,7 @@ struct Bed {
     connection: Option<TcpStream>,
     /// Tells the answers of this file's own requests apart.
     next_id: i32,
+    panics: Panics,
     _runtime: tokio::runtime::Runtime,
     _server: Server,
 }
@@ -72,24 +73,12 @@ pub fn holds(data: &[u8]) {
             }
         }
     }
-    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "the server panics");
+    bed.panics.assert_none();
 }
 
 impl Bed {
     fn new() -> Bed {
-        let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if std::thread::current().name().is_some_and(|name| name.starts_with(THREADS)) {
-                PANICS.fetch_add(1, Ordering::SeqCst);
-            }
-            previous(panic);
-        }));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name(THREADS)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let (runtime, panics) = Panics::watched_on(THREADS);
         let mut config = Config { num_partitions: 2, ..Config::default() };
         config.kafka_addr[0].bind.port = 0;
         config.http_addr = HostPort { host: "127.0.0.1".into(), port: 0 };
@@ -97,7 +86,7 @@ impl Bed {
         let started = Server::start_on(config, clock.clone(), Arc::new(MemoryStore::new()));
         let server = runtime.block_on(started).expect("a server");
         let address = server.kafka_addrs()[0];
-        Bed { clock, address, connection: None, next_id: i32::MIN, _runtime: runtime, _server: server }
+        Bed { clock, address, connection: None, next_id: i32::MIN, panics, _runtime: runtime, _server: server }
     }
 
     fn connect(&self) -> TcpStream {

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
 
 use crate::harness::{Client, PRODUCE, batch, produce, sequenced, text, topic};
 use crate::process::Process;
+use crate::random::Random;
 
 /// Requests under way, as idempotent clients allow themselves.
 const IN_FLIGHT: usize = 5;
@@ -17,16 +18,8 @@ const ROUNDS: u64 = 10;
 /// Small, so that memtables are flushed and epochs step under the load of this test.
 const SMALL: [&str; 2] = ["--memory", "16MiB"];
 
-/// Steele, Lea and Flood's SplitMix64.
-fn random(seed: u64) -> u64 {
-    let z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 fn filled(number: i64) -> String {
-    format!("{number} {}", "x".repeat(random(number as u64) as usize % 16_000))
+    format!("{number} {}", "x".repeat(Random(number as u64).below(16_000)))
 }
 
 /// An idempotent producer of the numbers from 0 on, two to a batch.
@@ -97,12 +90,12 @@ async fn what_was_acknowledged_is_there_in_order_and_once_after_kills_at_any_mom
     let mut producer = Producer { id, next: 0, unanswered: VecDeque::new(), acknowledged: 0 };
     for round in 0..ROUNDS {
         // Also at once after the start, with what was sent again still on its way.
-        let acknowledgements = if round % 4 == 3 { 0 } else { random(round) % 300 };
+        let acknowledgements = if round % 4 == 3 { 0 } else { Random(round).next() % 300 };
         producer.run(&mut client, acknowledgements).await;
         let committed_offset = producer.acknowledged;
         let answer = Client::connect_to(process.kafka).await.call(commit(committed_offset), 8).await;
         assert_eq!(answer.topics[0].partitions[0].error_code, 0);
-        producer.run(&mut client, random(round + 100) % 20).await;
+        producer.run(&mut client, Random(round + 100).next() % 20).await;
         process.kill();
 
         process = Process::start(folder.path(), &SMALL);

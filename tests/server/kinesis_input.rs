@@ -11,30 +11,11 @@ use tokio::net::TcpStream;
 
 use crate::harness::kinesis::{CBOR, JSON, Kinesis, encode, free};
 use crate::harness::{Broker, PATIENCE};
+use crate::random::Random;
 
 /// The longest body that is read; what is longer is told so.
 const BODY_BYTES_MAX: usize = 16 << 20;
 const BODY_MS_MAX: i64 = 120_000;
-
-/// Steele, Lea and Flood's SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-}
 
 /// Members that operations know, with values that are good for some of them.
 fn members() -> Vec<(&'static str, Value)> {
@@ -100,7 +81,7 @@ fn strange(random: &mut Random) -> Value {
         json!(vec![json!({"PartitionKey": "k", "Data": "===="}); 501]),
         json!("=AAA"),
     ];
-    random.of(&all).clone()
+    all[random.below(all.len())].clone()
 }
 
 fn body(format: &str, random: &mut Random) -> Bytes {

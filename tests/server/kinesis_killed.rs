@@ -10,23 +10,12 @@ use tokio::sync::mpsc;
 
 use crate::harness::kinesis::{Got, Kinesis, text};
 use crate::process::Process;
+use crate::random::Random;
 
 const SETTINGS: [&str; 6] = ["--memory", "16MiB", "--kinesis-limits", "off", "--control-rates", "false"];
 
 fn start(folder: &Path, more: &[&str]) -> Process {
     Process::start(folder, &[&SETTINGS[..], more].concat())
-}
-
-/// Steele, Lea and Flood's SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 /// Everything that the account and its streams say of themselves.
@@ -193,8 +182,8 @@ async fn put(address: SocketAddr, seed: u64, answered: mpsc::UnboundedSender<()>
     let mut random = Random(seed);
     let mut acknowledged = Vec::new();
     loop {
-        let record = |n: u64, random: &mut Random| {
-            let length = random.below(3_000) as usize;
+        let record = |n: usize, random: &mut Random| {
+            let length = random.below(3_000);
             (format!("{seed}-{n}"), Bytes::from(vec![random.below(256) as u8; length]))
         };
         let count = 1 + random.below(30);

@@ -13,6 +13,8 @@ mod kinesis_killed;
 mod offsets;
 mod process;
 mod produce;
+#[path = "../common/random.rs"]
+mod random;
 mod reshard;
 mod retention;
 mod samples;
