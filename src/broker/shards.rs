@@ -22,8 +22,10 @@ use crate::model::ids::{Offset, ShardOrdinal};
 use crate::model::shard::Shard;
 use crate::store::StoreError;
 
-/// Reads for one page that may show nothing (expired records, control batches) before an empty page goes out.
-const READS_MAX: usize = 8;
+/// Reads that show nothing (expired records, control batches) before the page goes out as it is.
+const EMPTY_READS_MAX: usize = 8;
+/// Stored batches that a page's records may keep in memory, in pages: headers are not shown and kept all the same.
+const HELD_PAGES_MAX: usize = 2;
 
 /// A shard as it stands at one moment.
 #[derive(Clone)]
@@ -34,7 +36,8 @@ pub struct Span {
     pub end: Offset,
 }
 
-/// One record of a shard. Key and data share the batch's bytes where it is not compressed.
+/// One record of a shard. Key and data share the batch's bytes where it is not compressed, and are their own where it is:
+/// what else it inflates to is not kept.
 #[derive(Clone, Debug)]
 pub struct ShardRecord {
     pub offset: Offset,
@@ -43,13 +46,6 @@ pub struct ShardRecord {
     pub sealed: bool,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
-}
-
-impl ShardRecord {
-    /// As limits count it.
-    fn bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
-    }
 }
 
 /// Bounds of a page; its first record comes whatever its size.
@@ -108,24 +104,35 @@ impl Broker {
         let now_ms = self.clock.now_ms();
         let expired_before_ms = expiry(&stream.settings(), now_ms).unwrap_or(i64::MIN);
         let mut page = Page { next: from.max(span.shard.start_offset), ..Page::default() };
-        for _ in 0..READS_MAX {
+        let (mut empty_reads, mut held_bytes) = (0, 0);
+        while empty_reads < EMPTY_READS_MAX {
             page.next = page.next.max(first_unexpired(&span.partition, expired_before_ms));
             if page.next >= span.end {
                 break;
             }
-            let batches = match self.read(&span.partition, page.next, span.end, limits.bytes_max).await {
+            let room = limits.bytes_max.saturating_sub(page.bytes);
+            let batches = match self.read(&span.partition, page.next, span.end, room).await {
                 // Retention overtook the reader between the look at the log's start and the read.
                 Err(ReadError::OutOfRange { log_start, .. }) if page.next < log_start => {
                     page.next = log_start;
+                    empty_reads += 1;
                     continue;
                 }
+                // What was read goes out first; whoever goes on from there is told.
+                Err(_) if !page.records.is_empty() => break,
                 batches => batches?,
             };
             if batches.is_empty() {
                 break;
             }
+            let (before, read_bytes) = (page.records.len(), batches.iter().map(StoredBatch::batch_len).sum::<usize>());
             page = fill(page, batches, span.end, expired_before_ms, limits).await?;
-            if !page.records.is_empty() || page.full {
+            match page.records.len() > before {
+                true => held_bytes += read_bytes,
+                false => empty_reads += 1,
+            }
+            let is_held = held_bytes >= limits.bytes_max.saturating_mul(HELD_PAGES_MAX);
+            if page.full || page.records.len() >= limits.records_max || is_held {
                 break;
             }
         }
@@ -196,10 +203,16 @@ fn take(
     for stored in batches {
         let (append_ms, sealed) = (stored.append_time_ms(), stored.is_sealed_at_rest());
         let batch = stored.batch();
-        if append_ms < expired_before_ms || Header::parse(&batch)?.is_control() {
+        let header = Header::parse(&batch)?;
+        if append_ms < expired_before_ms || header.is_control() {
             page.next = page.next.max(stored.last_offset + 1);
             continue;
         }
+        let is_inflated = header.codec()? != Codec::None;
+        let own = |bytes: Option<Bytes>| match is_inflated {
+            true => bytes.map(|bytes| Bytes::copy_from_slice(&bytes)),
+            false => bytes,
+        };
         for record in batch::records(&batch)? {
             let batch::Record { offset, key, value, .. } = record?;
             if offset < page.next {
@@ -208,12 +221,12 @@ fn take(
             if offset >= end {
                 return Ok(page);
             }
-            let record = ShardRecord { offset, append_ms, sealed, key, value };
-            let bytes = record.bytes();
+            let bytes = key.as_ref().map_or(0, Bytes::len) + value.as_ref().map_or(0, Bytes::len);
             page.full = !page.records.is_empty() && page.bytes + bytes > limits.bytes_max;
             if page.full || page.records.len() >= limits.records_max {
                 return Ok(page);
             }
+            let record = ShardRecord { offset, append_ms, sealed, key: own(key), value: own(value) };
             page.bytes += bytes;
             page.next = offset + 1;
             page.records.push(record);

@@ -122,6 +122,47 @@ fn record<'a>(hash_key: u128, data: &'a str) -> NewRecord<'a> {
     NewRecord { partition_key: Some("k"), hash_key: Some(hash_key), data: data.as_bytes() }
 }
 
+/// Batches are larger than what is shown of them, in memory and cold, so that one read does not fill a page.
+#[tokio::test]
+async fn a_page_goes_on_to_its_limit() {
+    for compressor in [Compressor::None, Compressor::of(Codec::Lz4)] {
+        let bench = Bench::new();
+        let stream = bench.stream(1, &[]).await;
+        let values: Vec<String> = (0..100).map(|n| format!("{n:0100}")).collect();
+        for value in &values {
+            bench.produce(&stream, 0, compressor, &[value]).await;
+        }
+        // Key and data of one have 207 bytes.
+        let limits = PageLimits { records_max: 1_000, bytes_max: 40 * 207 + 206 };
+        let (mut found, mut next) = (Vec::new(), 0);
+        for records in [40, 40, 20] {
+            let page = bench.page(&stream, 0, next, limits).await;
+            assert_eq!((page.records.len(), page.full), (records, records == 40), "{compressor:?}");
+            found.extend(page.records.iter().map(text));
+            next = page.next;
+        }
+        assert_eq!(found, values);
+        assert_eq!(bench.page(&stream, 0, 0, PageLimits { records_max: 30, ..limits }).await.records.len(), 30);
+    }
+}
+
+#[tokio::test]
+async fn a_page_holds_no_more_than_a_few_times_its_limit() {
+    let bench = Bench::new();
+    let stream = bench.stream(1, &[]).await;
+    let header = RecordHeader { key: Bytes::from_static(b"h"), value: Some(Bytes::from(vec![0; 10_000])) };
+    for _ in 0..10 {
+        let value = Some(Bytes::from_static(b"small"));
+        let record = Record { offset: 0, timestamp: 5, key: None, value, headers: vec![header.clone()] };
+        let batch = batch::build(&[record], &Options { compressor: Compressor::None, producer: None }).unwrap();
+        bench.broker.append(&stream, PartitionIndex(0), &batch, false, true).unwrap().committed().await.unwrap();
+    }
+    let limits = PageLimits { records_max: 1_000, bytes_max: 20_000 };
+    let page = bench.page(&stream, 0, 0, limits).await;
+    assert!((4..=6).contains(&page.records.len()) && !page.full, "{}", page.records.len());
+    assert_eq!(bench.all(&stream, 0, limits).await.len(), 10);
+}
+
 #[tokio::test]
 async fn one_request_is_one_batch_for_each_shard() {
     let bench = Bench::new();
