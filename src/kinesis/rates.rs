@@ -1,7 +1,7 @@
-//! How often control operations may be called: a token bucket for each, of the account or of each stream, that holds one
-//! second's worth. Read by `dispatch` with [`crate::clock::Clock::tick_ms`] as now; `control-rates` switches it off.
+//! How often control operations may be called: a token bucket for each, of the account, of each stream or of each
+//! consumer's subscriptions to a shard, that holds one second's worth. Read by `dispatch` with [`crate::clock::Clock::tick_ms`] as now; `control-rates` switches it off.
 //!
-//! Source: Kinesis quotas. (The rates of data operations are the shards': `broker::capacity`.)
+//! Source: Kinesis quotas; SubscribeToShard's API reference. (The rates of data operations are the shards': `broker::capacity`.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,9 +9,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::broker::capacity::{self, Bucket};
+use crate::model::ids::{ShardOrdinal, StreamId};
 
 /// With more buckets than this, full ones are dropped: they are as good as new ones.
 const BUCKETS_MAX: usize = 4_096;
+
+/// Calls of SubscribeToShard, for each consumer and shard.
+const SUBSCRIPTIONS_PER_S: u64 = 1;
 
 /// Calls a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,17 +27,42 @@ pub enum Rate {
     Stream(u64),
 }
 
+/// What has a bucket of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Account(&'static str),
+    Stream(&'static str, Arc<str>),
+    Subscription(SubscriptionKey),
+}
+
+/// A consumer and a shard. A consumer that was registered anew under its name is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriptionKey {
+    pub stream: StreamId,
+    pub consumer: String,
+    pub created_ms: i64,
+    pub shard: ShardOrdinal,
+}
+
 #[derive(Default)]
-pub struct Rates(Mutex<HashMap<(&'static str, Option<Arc<str>>), (Bucket, capacity::Rate)>>);
+pub struct Rates(Mutex<HashMap<Key, (Bucket, capacity::Rate)>>);
 
 impl Rates {
     /// Whether one more call fits. A rate of streams does not limit calls for one that does not exist.
     pub fn take(&self, operation: &'static str, rate: Rate, stream: Option<&Arc<str>>, now_ms: i64) -> bool {
-        let (key, per_s) = match (rate, stream) {
-            (Rate::Free, _) | (Rate::Stream(_), None) => return true,
-            (Rate::Account(per_s), _) => ((operation, None), per_s),
-            (Rate::Stream(per_s), Some(stream)) => ((operation, Some(stream.clone())), per_s),
-        };
+        match (rate, stream) {
+            (Rate::Free, _) | (Rate::Stream(_), None) => true,
+            (Rate::Account(per_s), _) => self.take_of(Key::Account(operation), per_s, now_ms),
+            (Rate::Stream(per_s), Some(stream)) => self.take_of(Key::Stream(operation, stream.clone()), per_s, now_ms),
+        }
+    }
+
+    /// Whether one more call of SubscribeToShard fits, whatever comes of it.
+    pub fn take_subscription(&self, key: SubscriptionKey, now_ms: i64) -> bool {
+        self.take_of(Key::Subscription(key), SUBSCRIPTIONS_PER_S, now_ms)
+    }
+
+    fn take_of(&self, key: Key, per_s: u64, now_ms: i64) -> bool {
         let rate = capacity::Rate::steady(per_s);
         let mut buckets = self.0.lock();
         if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) {

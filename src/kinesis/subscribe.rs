@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::arn::{self, Asked};
 use super::error::Error;
 use super::get::count_out;
+use super::rates::SubscriptionKey;
 use super::records::{ChildShard, Records, child_shards};
 use super::start::{Start, TYPES, read_error};
 use super::validate::{self, Input, Pattern, REQUIRED_NAME, Rule, Violations, part};
@@ -75,6 +76,17 @@ pub async fn subscribe_to_shard(cx: Context, input: SubscribeToShard) -> Result<
     let ordinal = arn::shard_ordinal(&shard_id).ok_or_else(|| Error::shard_not_found(home, &stream.name, &shard_id))?;
     let span = stream.span(ordinal);
     let span = span.ok_or_else(|| Error::shard_does_not_exist(home, &stream.name, &ordinal.to_string()))?;
+    let asked = SubscriptionKey {
+        stream: stream.id,
+        consumer: consumer.name.clone(),
+        created_ms: consumer.created_ms,
+        shard: ordinal,
+    };
+    let clock = cx.door.broker.clock();
+    if cx.door.config.control_rates && !cx.door.rates.take_subscription(asked, clock.tick_ms()) {
+        let arn = home.consumer_arn(&stream.name, &consumer.name, consumer.created_ms);
+        return Err(Error::LimitExceeded(format!("Rate exceeded for consumer {arn} and shard {ordinal}")));
+    }
     let position = input.starting_position.unwrap_or_default();
     let start = Start {
         operation: "SubscribeToShard",

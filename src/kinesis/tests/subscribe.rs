@@ -102,6 +102,36 @@ async fn a_second_subscription_is_refused_and_later_takes_over() {
 }
 
 #[tokio::test]
+async fn a_consumer_calls_once_a_second_for_a_shard() {
+    let f =
+        Fixture::with(|config: &mut Config| (config.kinesis_limits, config.control_rates) = (LimitsPolicy::Off, true));
+    f.create("s", 2).await;
+    let mut consumers = Vec::new();
+    for name in ["c", "d"] {
+        let registered = f.ok("RegisterStreamConsumer", json!({"StreamARN": arn("s"), "ConsumerName": name})).await;
+        consumers.push(registered["Consumer"]["ConsumerARN"].as_str().unwrap().to_owned());
+    }
+    let call = async |consumer: &str| f.refused("SubscribeToShard", request(consumer, "LATEST")).await;
+    // A call that fails is a call.
+    let mut body = request(&consumers[0], "AT_SEQUENCE_NUMBER");
+    body["StartingPosition"]["SequenceNumber"] = json!("1");
+    assert_eq!(f.refused("SubscribeToShard", body).await.0, "InvalidArgumentException");
+    let text = format!("Rate exceeded for consumer {} and shard {SHARD_0}", consumers[0]);
+    assert_eq!(call(&consumers[0]).await, ("LimitExceededException", text.clone()));
+    // Another shard and another consumer have their own.
+    let mut other = request(&consumers[0], "LATEST");
+    other["ShardId"] = json!("shardId-000000000001");
+    f.events("SubscribeToShard", other).await;
+    f.events("SubscribeToShard", request(&consumers[1], "LATEST")).await;
+    f.clock.advance(999);
+    assert_eq!(call(&consumers[0]).await, ("LimitExceededException", text));
+    f.clock.advance(1);
+    f.events("SubscribeToShard", request(&consumers[0], "LATEST")).await;
+    f.clock.advance(1_000);
+    assert_eq!(call(&consumers[0]).await.0, "ResourceInUseException");
+}
+
+#[tokio::test]
 async fn the_last_event_of_a_closed_shard_tells_its_children() {
     let (f, consumer) = fixture().await;
     put(&f, "AAAA").await;
