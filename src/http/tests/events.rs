@@ -1,0 +1,68 @@
+//! Event streams over HTTP/1.1.
+
+use super::*;
+
+/// The next chunk of a body.
+async fn read_chunk(stream: &mut TcpStream) -> Vec<u8> {
+    let mut size = Vec::new();
+    while !size.ends_with(b"\r\n") {
+        size.push(stream.read_u8().await.unwrap());
+    }
+    let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap().trim(), 16).unwrap();
+    let mut chunk = vec![0; size + 2];
+    stream.read_exact(&mut chunk).await.unwrap();
+    chunk.truncate(size);
+    chunk
+}
+
+#[tokio::test]
+async fn an_event_stream_begins_goes_on_and_ends_with_an_exception() {
+    let server = Fixture::start().await;
+    let mut stream = server.connect().await;
+    stream.write_all(subscribe().as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await;
+    assert!(head.contains("content-type: application/vnd.amazon.eventstream\r\n"), "{head}");
+    assert_eq!(read_chunk(&mut stream).await, event_stream::initial_response(Format::Json));
+    let events = server.events.lock().pop().unwrap();
+    // Longer than anything else may take: a stream is not ended by its age.
+    for round in 0..10 {
+        let event = Event::Message { kind: "SubscribeToShardEvent", body: format!("{{\"a\":{round}}}").into() };
+        events.send(event.clone()).await.unwrap();
+        assert_eq!(read_chunk(&mut stream).await, event_stream::encode(&event, Format::Json));
+        settle().await;
+        server.clock.advance(60_000);
+    }
+    let last = Event::Exception(Failure::new("ResourceInUseException", "taken over"));
+    events.send(last.clone()).await.unwrap();
+    assert_eq!(read_chunk(&mut stream).await, event_stream::encode(&last, Format::Json));
+    assert_eq!(read_chunk(&mut stream).await, b"");
+    settle().await;
+    assert!(events.is_closed());
+}
+
+#[tokio::test]
+async fn a_subscriber_that_does_not_read_holds_little_and_is_left() {
+    let server = Fixture::start().await;
+    let mut stream = server.connect().await;
+    stream.write_all(subscribe().as_bytes()).await.unwrap();
+    read_head(&mut stream).await;
+    let events = server.events.lock().pop().unwrap();
+    let body = Bytes::from(vec![b'x'; 1 << 20]);
+    let mut sent = 0;
+    // The sockets' buffers take some; then the channel stays full.
+    loop {
+        match events.try_send(Event::Message { kind: "SubscribeToShardEvent", body: body.clone() }) {
+            Ok(()) => sent += 1,
+            Err(_) => {
+                settle().await;
+                if events.capacity() == 0 {
+                    break;
+                }
+            }
+        }
+        settle().await;
+    }
+    assert!(sent < 64, "{sent}");
+    server.clock.advance(ANSWER_MS_MAX);
+    events.closed().await;
+}
