@@ -87,7 +87,7 @@ async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) 
         }
         Err(answer) => {
             around.state.metrics.http_refused("no_operation");
-            answer
+            *answer
         }
     }
 }
@@ -99,13 +99,13 @@ struct Checked<'a> {
     format: Format,
 }
 
-fn check<'a>(around: &Around<'a>, head: &Parts, content_type: &str, body: &[u8]) -> Result<Checked<'a>, Answer> {
+fn check<'a>(around: &Around<'a>, head: &Parts, content_type: &str, body: &[u8]) -> Result<Checked<'a>, Box<Answer>> {
     let denied = || {
         let message = "Unable to determine service/operation name to be authorized";
         xml(StatusCode::FORBIDDEN, "AccessDeniedException", Some(message))
     };
     if head.method != Method::POST {
-        return Err(denied());
+        return Err(denied().into());
     }
     let target = head.headers.get(TARGET).and_then(|target| target.to_str().ok()).unwrap_or_default();
     let (service, rest) = target.split_once('.').unwrap_or((target, ""));
@@ -118,19 +118,19 @@ fn check<'a>(around: &Around<'a>, head: &Parts, content_type: &str, body: &[u8])
     };
     if body.is_empty() {
         let failure = if known.is_some() { Failure::serialization(None) } else { Failure::unknown_operation() };
-        return Err(whole(format.unwrap_or(Format::Cbor), &failure));
+        return Err(whole(format.unwrap_or(Format::Cbor), &failure).into());
     }
     let Some(format) = format else {
-        return Err(match content_type {
+        return Err(Box::new(match content_type {
             JSON_1_0 => old_json(body),
             _ if service.is_empty() || operation.is_empty() => denied(),
             _ => xml(StatusCode::NOT_FOUND, "UnknownOperationException", None),
-        });
+        }));
     };
     match known {
         Some(api) => Ok(Checked { api, operation: operation.to_owned(), format }),
-        None if !codec::is_document(format, body) => Err(whole(format, &Failure::serialization(None))),
-        None => Err(whole(format, &Failure::unknown_operation())),
+        None if !codec::is_document(format, body) => Err(whole(format, &Failure::serialization(None)).into()),
+        None => Err(whole(format, &Failure::unknown_operation()).into()),
     }
 }
 

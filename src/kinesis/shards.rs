@@ -41,7 +41,7 @@ input! { @define [] ListShards {
 } {
     /// A token stands for the stream whose list goes on. One that cannot be read is told by the handler.
     fn asked(&self) -> Asked<'_> {
-        let place = self.next_token.as_deref().and_then(|token| token::peek::<Place>(token));
+        let place = self.next_token.as_deref().and_then(token::peek::<Place>);
         match place {
             Some(place) => Asked::Listed { stream: place.stream },
             None => Asked::Stream { name: self.stream_name.as_deref(), arn: self.stream_arn.as_deref() },

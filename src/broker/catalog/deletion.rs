@@ -68,11 +68,12 @@ impl Broker {
                 Some(Passing { transition: Transition::Deleting, until_ms }) if until_ms > now_ms => {
                     next_ms = Some(next_ms.map_or(until_ms, |next| next.min(until_ms)));
                 }
-                Some(Passing { transition: Transition::Deleting, .. }) => match self.delete_stream(&stream).await {
-                    Err(CatalogError::Store(error)) => return Err(error),
-                    // Someone else was quicker.
-                    Ok(()) | Err(_) => {}
-                },
+                Some(Passing { transition: Transition::Deleting, .. }) => {
+                    // Any other error means that someone else was quicker.
+                    if let Err(CatalogError::Store(error)) = self.delete_stream(&stream).await {
+                        return Err(error);
+                    }
+                }
                 _ => {}
             }
         }

@@ -21,11 +21,11 @@ pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let read = decode_blocks(text, &mut bytes);
     let rest = text.get(read..).unwrap_or_default();
     let mut end = [0; END_CHARACTERS / 4 * 3];
-    if rest.len() <= END_CHARACTERS {
-        if let Ok(length) = STANDARD.decode_slice(rest, &mut end) {
-            bytes.extend_from_slice(end.get(..length).unwrap_or_default());
-            return Ok(bytes);
-        }
+    if rest.len() <= END_CHARACTERS
+        && let Ok(length) = STANDARD.decode_slice(rest, &mut end)
+    {
+        bytes.extend_from_slice(end.get(..length).unwrap_or_default());
+        return Ok(bytes);
     }
     // What is wrong, and where, is told for the whole text.
     STANDARD.decode(text)

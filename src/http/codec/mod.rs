@@ -51,8 +51,8 @@ pub fn decode<'de, T: Deserialize<'de>>(format: Format, body: &'de [u8]) -> Resu
 /// Whether a body is a structure (or list) in its format, whatever it holds: some errors are told only then.
 pub fn is_document(format: Format, body: &[u8]) -> bool {
     match format {
-        Format::Json => Reader::new(json::Json::new(body)).is_document(),
-        Format::Cbor => Reader::new(cbor::Cbor::new(body)).is_document(),
+        Format::Json => Reader::new(json::Json::new(body)).holds_document(),
+        Format::Cbor => Reader::new(cbor::Cbor::new(body)).holds_document(),
     }
 }
 

@@ -84,7 +84,7 @@ impl<'de, S: Source<'de>> Reader<S> {
         self.source.end()
     }
 
-    pub(super) fn is_document(mut self) -> bool {
+    pub(super) fn holds_document(mut self) -> bool {
         let mut skip = || {
             match self.source.item()? {
                 Item::List(place) => self.skip_list(place)?,
@@ -200,7 +200,7 @@ fn blob(text: &str) -> Result<Vec<u8>, Malformed> {
     super::base64::decode(text.as_bytes()).map_err(|error| {
         let character = |at: usize| text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or('=');
         let why = match error {
-            _ if text.len() % 4 != 0 => {
+            _ if !text.len().is_multiple_of(4) => {
                 format!("Base64 encoded length is expected a multiple of 4 bytes but found: {}", text.len())
             }
             DecodeError::InvalidByte(at, _) => format!("Invalid Base64 character: '{}'", character(at)),

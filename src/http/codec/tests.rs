@@ -279,7 +279,7 @@ proptest! {
         let body = encode(Format::Cbor, &sample).unwrap();
         let value: Value = ciborium::from_reader(&body[..]).unwrap();
         let blob = value.as_map().unwrap().iter().find(|(key, _)| key.as_text() == Some("Blob"));
-        prop_assert_eq!(blob.and_then(|(_, blob)| blob.as_bytes()).map(|b| b.clone()), sample.blob.map(|b| b.0.to_vec()));
+        prop_assert_eq!(blob.and_then(|(_, blob)| blob.as_bytes()).cloned(), sample.blob.map(|b| b.0.to_vec()));
     }
 
     #[test]

@@ -77,8 +77,8 @@ async fn shards_are_listed_by_filter() {
     // The parent is told as such, and its end is its children's beginning.
     let listed = f.ok("ListShards", json!({"StreamName": "s"})).await;
     assert_eq!(listed["Shards"][3]["ParentShardId"], "shardId-000000000000");
-    let end = listed["Shards"][0]["SequenceNumberRange"]["EndingSequenceNumber"].as_str().unwrap().to_owned();
-    assert!(end < listed["Shards"][2]["SequenceNumberRange"]["StartingSequenceNumber"].as_str().unwrap().to_owned());
+    let end = listed["Shards"][0]["SequenceNumberRange"]["EndingSequenceNumber"].as_str().unwrap();
+    assert!(end < listed["Shards"][2]["SequenceNumberRange"]["StartingSequenceNumber"].as_str().unwrap());
 
     // A day after the split the parent is beyond the horizon, whether or not its records are gone.
     f.clock.advance(24 * HOUR_MS);

@@ -26,10 +26,10 @@ pub(super) fn policy(document: &str) -> Result<Policy, PolicyError> {
         return refuse("The policy is not valid JSON, or not an object.");
     };
     check_members(&policy, &MEMBERS, "The policy")?;
-    if let Some(version) = policy.get("Version") {
-        if !version.as_str().is_some_and(|version| VERSIONS.contains(&version)) {
-            return refuse(format!("The policy's Version must be one of {}.", VERSIONS.join(", ")));
-        }
+    if let Some(version) = policy.get("Version")
+        && !version.as_str().is_some_and(|version| VERSIONS.contains(&version))
+    {
+        return refuse(format!("The policy's Version must be one of {}.", VERSIONS.join(", ")));
     }
     let statements: Vec<&Value> = match policy.get("Statement") {
         Some(Value::Array(statements)) if !statements.is_empty() => statements.iter().collect(),
