@@ -220,8 +220,10 @@ class Job(steps.Steps):
         times = Counter(fields[4] for fields in records)
         missing = [data for data in sent if not times[data]]
         check(not missing, f"{len(missing)} of {len(sent)} records were not given, the first {missing[:3]}")
-        again = [data[:40] for data, count in times.items() if count > 1]
-        check(not again, f"{len(again)} of {len(sent)} records were given twice, the first {again[:3]}")
+        again = {data for data, count in times.items() if count > 1}
+        first = [fields[:4] + [fields[4][:20]] for fields in records if fields[4] in again][:3]
+        last = [fields[:4] + [fields[4][:20]] for fields in records if fields[4] in again][-3:]
+        check(not again, f"{len(again)} of {len(sent)} records were given twice, the first {first}, the last {last}")
         check(len(records) == len(sent), f"{len(records)} records were given, {len(sent)} were sent")
 
     def given(self, program, sent):
