@@ -329,15 +329,17 @@ class Job(steps.Steps):
         check(producer.process.poll() is None, "the Producer Library had ended before the shards had changed")
         done = self.settled(producer, 24_000)
         check(len({shard for _, shard, _, _ in done}) >= 4, "it did not put into the new shards")
-        until(lambda: len(reader.records) >= len(done), lambda: f"the Kafka consumer was given {len(reader.records)}",
-              lambda: time.sleep(0.1), SECONDS)
+        until(lambda: len({tuple(fields[1:3]) for fields in reader.records}) >= len(done),
+              lambda: f"the Kafka consumer was given {len(reader.records)}", lambda: time.sleep(0.1), SECONDS)
         time.sleep(1)
         # When an aggregated record has landed in another shard than its sender thought, the Producer Library sends
         # what does not belong there once more and tells where that went; readers drop the first copy.
         told = {data: offset(number) for _, _, number, data in done}
-        counted = [fields for fields in reader.records if int(fields[2].split(".")[0]) == told.get(fields[4])]
+        # A consumer that was held up reads again what it had not committed: what counts is what lies in the log.
+        lying = list({(fields[1], fields[2]): fields for fields in reader.records}.values())
+        counted = [fields for fields in lying if int(fields[2].split(".")[0]) == told.get(fields[4])]
         self.once([data for _, _, _, data in done], counted)
-        check(len(reader.records) - len(counted) < 2000, f"{len(reader.records)} records were given for {len(done)}")
+        check(len(lying) - len(counted) < 2000, f"{len(lying)} records lie there for {len(done)}")
         check(len({fields[1] for fields in reader.records}) == 3, "the Kafka consumer did not read three partitions")
         reader.leave()
 
