@@ -162,6 +162,19 @@ impl Group {
         }
     }
 
+    /// Whether a transaction may commit offsets in this name.
+    pub fn check_transactional_commit(
+        &self,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        match self {
+            Group::Classic(group) => group.check_transactional_commit(member_id, group_instance_id, generation),
+            Group::Claimed(_) => Err(GroupError::GroupIdNotFound),
+        }
+    }
+
     /// Whether single offsets may be deleted.
     pub fn check_offset_deletion(&self) -> Result<(), GroupError> {
         match self {

@@ -36,7 +36,9 @@ mod stored;
 mod subscription;
 
 pub use kinds::GroupType;
-pub use registry::{CommitRequest, Groups, Listed, OffsetToCommit, TopicOffsets, TopicPartitions};
+pub use registry::{
+    CommitRequest, Fetched, Groups, Listed, OffsetToCommit, QueuedCommit, TopicOffsets, TopicPartitions,
+};
 
 /// The longest group id, in bytes: what a Kafka string can hold.
 pub const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
@@ -50,6 +52,9 @@ pub const PENDING_MEMBERS_MAX: usize = 1_000;
 
 /// The bytes that the members of one group may hold together in the metadata of their protocols.
 pub const GROUP_METADATA_BYTES_MAX: usize = 64 << 20;
+
+/// Offsets that open transactions may want to commit for one group at a time.
+pub const PENDING_OFFSETS_MAX: usize = 100_000;
 
 /// The settings that shape groups, with Kafka's names (`group.*` and `offset*.*`) and, but for the first, its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +117,8 @@ pub enum GroupError {
     GroupSubscribedToTopic,
     #[error("the metadata of a committed offset is too large")]
     OffsetMetadataTooLarge,
+    #[error("transactions hold as many offsets of the group as they may")]
+    InvalidCommitOffsetSize,
     /// The group is being deleted, could not be stored, or would be one too many.
     #[error("the group cannot be served at the moment")]
     CoordinatorNotAvailable,

@@ -3,6 +3,10 @@
 //! A change is [begun](Offsets::begin) when it is queued for the store and [finished](Offsets::finish) when the store
 //! has answered. Readers see only what is durable. Changes of one group are queued in the order they began, but may be
 //! finished in any order, so each partition remembers the sequence of the change it shows.
+//!
+//! Offsets that a transaction commits are *pending* until it ends: durable, but not shown. When it commits, they become
+//! changes like all others; when it aborts, they go. What was committed for a partition after them, in a transaction that
+//! ended earlier or in none, goes before them, as in Kafka: it drops them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +29,23 @@ pub struct CommittedOffset {
     pub expire_ms: Option<i64>,
 }
 
+/// What a transaction that is still open has committed for one partition. Stored as JSON with these field names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingOffset {
+    /// Its place among the pending offsets of its group.
+    pub order: u64,
+    #[serde(flatten)]
+    pub offset: CommittedOffset,
+}
+
+/// The pending offset of one transaction, by its producer, for one partition.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PendingKey {
+    pub topic: String,
+    pub partition: u32,
+    pub producer_id: i64,
+}
+
 /// From when the retention of a group's offsets counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpireFrom {
@@ -40,6 +61,9 @@ pub struct Offsets {
     next_sequence: u64,
     /// Sequences of the changes that began and did not finish yet.
     in_flight: BTreeSet<u64>,
+    /// By producer: the partitions that its open transaction has pending offsets for.
+    transactions: BTreeMap<i64, BTreeSet<(String, u32)>>,
+    next_order: u64,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +72,8 @@ struct Slot {
     /// The sequence of the change that `durable` shows, plus one; 0 for what was loaded.
     durable_after: u64,
     in_flight: u32,
+    /// By producer.
+    pending: BTreeMap<i64, PendingOffset>,
 }
 
 /// One partition's new offset; `None` deletes it.
@@ -63,6 +89,19 @@ pub struct Change {
 pub struct InFlight {
     sequence: u64,
     changes: Vec<Change>,
+    /// Pending offsets that are gone with these changes.
+    dropped: Vec<PendingKey>,
+}
+
+impl InFlight {
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Their keys are to be deleted in the same commit.
+    pub fn dropped(&self) -> &[PendingKey] {
+        &self.dropped
+    }
 }
 
 /// What [`Offsets::expired`] found.
@@ -83,7 +122,7 @@ impl Offsets {
         self.topics.get(topic)?.get(&partition)?.durable.as_ref()
     }
 
-    /// True if an offset is committed or on its way.
+    /// True if an offset is committed, pending or on its way.
     pub fn holds(&self, topic: &str, partition: u32) -> bool {
         self.topics.get(topic).is_some_and(|partitions| partitions.contains_key(&partition))
     }
@@ -97,7 +136,7 @@ impl Offsets {
         })
     }
 
-    /// True if nothing is committed and nothing is on its way.
+    /// True if nothing is committed, pending or on its way.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }
@@ -112,14 +151,92 @@ impl Offsets {
         self.in_flight.first().is_none_or(|first| *first >= sequence)
     }
 
+    /// Begins changes that are made outside of transactions.
     pub fn begin(&mut self, changes: Vec<Change>) -> InFlight {
+        let mut dropped = Vec::new();
+        for change in &changes {
+            dropped.append(&mut self.drop_pending(&change.topic, change.partition, u64::MAX));
+        }
+        self.begin_with(changes, dropped)
+    }
+
+    fn begin_with(&mut self, changes: Vec<Change>, dropped: Vec<PendingKey>) -> InFlight {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.in_flight.insert(sequence);
         for change in &changes {
             self.slot(&change.topic, change.partition).in_flight += 1;
         }
-        InFlight { sequence, changes }
+        InFlight { sequence, changes, dropped }
+    }
+
+    /// Takes a pending offset that the store already holds.
+    pub fn load_pending(&mut self, key: &PendingKey, pending: PendingOffset) {
+        self.next_order = self.next_order.max(pending.order.saturating_add(1));
+        self.put_pending(key, pending);
+    }
+
+    /// Notes what a transaction wants to commit; to be stored.
+    pub fn add_pending(&mut self, key: &PendingKey, offset: CommittedOffset) -> PendingOffset {
+        let pending = PendingOffset { order: self.next_order, offset };
+        self.next_order += 1;
+        self.put_pending(key, pending.clone());
+        pending
+    }
+
+    fn put_pending(&mut self, key: &PendingKey, pending: PendingOffset) {
+        self.slot(&key.topic, key.partition).pending.insert(key.producer_id, pending);
+        self.transactions.entry(key.producer_id).or_default().insert((key.topic.clone(), key.partition));
+    }
+
+    /// True if a transaction that is still open wants to commit an offset of the partition.
+    pub fn is_unstable(&self, topic: &str, partition: u32) -> bool {
+        self.topics.get(topic).and_then(|slots| slots.get(&partition)).is_some_and(|slot| !slot.pending.is_empty())
+    }
+
+    /// Pending offsets of all transactions.
+    pub fn pending_count(&self) -> usize {
+        self.transactions.values().map(BTreeSet::len).sum()
+    }
+
+    /// Begins the end of a producer's transaction. Its pending offsets become changes if it commits, and are gone in any
+    /// case, as are those of other transactions that are older.
+    pub fn end_transaction(&mut self, producer_id: i64, commit: bool) -> InFlight {
+        let partitions = self.transactions.remove(&producer_id).unwrap_or_default();
+        let (mut changes, mut dropped) = (Vec::new(), Vec::new());
+        for (topic, partition) in partitions {
+            let slot = self.slot(&topic, partition);
+            let Some(PendingOffset { order, offset }) = slot.pending.remove(&producer_id) else { continue };
+            dropped.push(PendingKey { topic: topic.clone(), partition, producer_id });
+            if commit {
+                dropped.append(&mut self.drop_pending(&topic, partition, order));
+                changes.push(Change { topic, partition, to: Some(offset) });
+            } else {
+                self.drop_if_unused(&topic, partition);
+            }
+        }
+        self.begin_with(changes, dropped)
+    }
+
+    /// Drops the pending offsets of a partition whose order is below `before`. Its slot stays.
+    fn drop_pending(&mut self, topic: &str, partition: u32, before: u64) -> Vec<PendingKey> {
+        let Some(slot) = self.topics.get_mut(topic).and_then(|slots| slots.get_mut(&partition)) else {
+            return Vec::new();
+        };
+        let older = slot.pending.iter().filter(|(_, pending)| pending.order < before);
+        let gone: Vec<i64> = older.map(|(producer_id, _)| *producer_id).collect();
+        slot.pending.retain(|_, pending| pending.order >= before);
+        let at = (topic.to_owned(), partition);
+        for producer_id in &gone {
+            if let Some(partitions) = self.transactions.get_mut(producer_id) {
+                partitions.remove(&at);
+                if partitions.is_empty() {
+                    self.transactions.remove(producer_id);
+                }
+            }
+        }
+        let key = |producer_id| PendingKey { topic: topic.to_owned(), partition, producer_id };
+        gone.into_iter().map(key).collect()
     }
 
     /// Takes the store's answer to `in_flight`: shows the changes if they are durable, else leaves what was there.
@@ -132,9 +249,7 @@ impl Offsets {
                 slot.durable = change.to;
                 slot.durable_after = in_flight.sequence + 1;
             }
-            if slot.durable.is_none() && slot.in_flight == 0 {
-                self.drop_slot(&change.topic, change.partition);
-            }
+            self.drop_if_unused(&change.topic, change.partition);
         }
     }
 
@@ -149,8 +264,8 @@ impl Offsets {
         topics.flat_map(|(topic, partitions)| partitions.keys().map(|partition| deletion(topic, *partition))).collect()
     }
 
-    /// What has expired at `now_ms` (wall clock). Topics in use (`subscribed`) and partitions with a change on its way
-    /// are spared.
+    /// What has expired at `now_ms` (wall clock). Topics in use (`subscribed`) and partitions with a change on its way or
+    /// a pending offset are spared.
     pub fn expired(
         &self,
         now_ms: i64,
@@ -163,7 +278,7 @@ impl Offsets {
             let in_use = subscribed(topic);
             for (partition, slot) in partitions {
                 let past = slot.durable.as_ref().is_some_and(|offset| offset.is_past(now_ms, retention_ms, from));
-                if past && !in_use && slot.in_flight == 0 {
+                if past && !in_use && slot.in_flight == 0 && slot.pending.is_empty() {
                     found.deletions.push(deletion(topic, *partition));
                 } else {
                     found.all = false;
@@ -177,8 +292,10 @@ impl Offsets {
         self.topics.entry(topic.to_owned()).or_default().entry(partition).or_default()
     }
 
-    fn drop_slot(&mut self, topic: &str, partition: u32) {
-        if let Some(partitions) = self.topics.get_mut(topic) {
+    fn drop_if_unused(&mut self, topic: &str, partition: u32) {
+        let Some(partitions) = self.topics.get_mut(topic) else { return };
+        let unused = |slot: &Slot| slot.durable.is_none() && slot.in_flight == 0 && slot.pending.is_empty();
+        if partitions.get(&partition).is_some_and(unused) {
             partitions.remove(&partition);
             if partitions.is_empty() {
                 self.topics.remove(topic);
@@ -254,6 +371,80 @@ mod tests {
         offsets.finish(deletion, true);
         assert_eq!(offset(&offsets), None);
         offsets.finish(commit, true);
+        assert!(offsets.is_empty());
+    }
+
+    fn pending(producer_id: i64) -> PendingKey {
+        PendingKey { topic: "t".into(), partition: 0, producer_id }
+    }
+
+    #[test]
+    fn what_a_transaction_commits_shows_when_it_has_ended() {
+        let mut offsets = Offsets::default();
+        offsets.load("t", 0, at(1, 0));
+        offsets.add_pending(&pending(7), at(5, 0));
+        assert_eq!(
+            (offset(&offsets), offsets.is_unstable("t", 0), offsets.is_unstable("t", 1)),
+            (Some(1), true, false)
+        );
+        let end = offsets.end_transaction(7, true);
+        assert_eq!((end.changes().len(), end.dropped()), (1, &[pending(7)][..]));
+        assert_eq!(offset(&offsets), Some(1), "not durable yet");
+        offsets.finish(end, true);
+        assert_eq!((offset(&offsets), offsets.is_unstable("t", 0)), (Some(5), false));
+        assert!(offsets.end_transaction(7, true).dropped().is_empty());
+    }
+
+    #[test]
+    fn what_a_transaction_aborts_leaves_nothing() {
+        let mut offsets = Offsets::default();
+        offsets.add_pending(&pending(7), at(5, 0));
+        assert!(offsets.holds("t", 0) && !offsets.is_empty());
+        let end = offsets.end_transaction(7, false);
+        assert_eq!((end.changes(), end.dropped()), (&[][..], &[pending(7)][..]));
+        offsets.finish(end, true);
+        assert!(offsets.is_empty() && offsets.pending_count() == 0);
+    }
+
+    #[test]
+    fn what_came_later_goes_before_what_is_pending() {
+        let mut offsets = Offsets::default();
+        offsets.add_pending(&pending(7), at(5, 0));
+        offsets.add_pending(&pending(8), at(6, 0));
+        offsets.add_pending(&pending(9), at(7, 0));
+        // 8 ends: 7 is older and gone, 9 is newer and stays.
+        let end = offsets.end_transaction(8, true);
+        assert_eq!(end.dropped(), [pending(8), pending(7)]);
+        offsets.finish(end, true);
+        assert!(offsets.end_transaction(7, true).changes().is_empty());
+        assert_eq!((offset(&offsets), offsets.pending_count()), (Some(6), 1));
+        // A commit outside of transactions is newer than all.
+        let plain = offsets.begin(change(8));
+        assert_eq!(plain.dropped(), [pending(9)]);
+        offsets.finish(plain, true);
+        assert_eq!((offset(&offsets), offsets.pending_count()), (Some(8), 0));
+    }
+
+    #[test]
+    fn the_order_of_pending_offsets_outlives_a_restart() {
+        let mut offsets = Offsets::default();
+        offsets.load_pending(&pending(7), PendingOffset { order: 4, offset: at(5, 0) });
+        assert_eq!(offsets.add_pending(&pending(8), at(6, 0)).order, 5);
+        let first = offsets.end_transaction(7, true);
+        assert_eq!(first.dropped(), [pending(7)]);
+    }
+
+    #[test]
+    fn pending_offsets_go_with_what_is_deleted_and_do_not_expire() {
+        let mut offsets = Offsets::default();
+        offsets.load("t", 0, at(1, 0));
+        offsets.add_pending(&pending(7), at(5, 0));
+        let none = Expired { deletions: vec![], all: false };
+        assert_eq!(offsets.expired(i64::MAX, 1, ExpireFrom::Commit, |_| false), none);
+        let deletions = offsets.delete_all();
+        let deletion = offsets.begin(deletions);
+        assert_eq!(deletion.dropped(), [pending(7)]);
+        offsets.finish(deletion, true);
         assert!(offsets.is_empty());
     }
 

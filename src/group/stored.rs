@@ -1,5 +1,5 @@
-//! The stored form of a group and of a committed offset: JSON under the keys `Group` and `CommittedOffset` of
-//! `store::keys`. Written by the registry, read back once at the start. Unknown fields are ignored, so that a field can be
+//! The stored form of a group, of a committed offset and of a pending one: JSON under the keys `Group`, `CommittedOffset`
+//! and `PendingOffset` of `store::keys`. Written by the registry, read back once at the start. Unknown fields are ignored, so that a field can be
 //! added.
 //!
 //! A group (written when the leader's assignment arrives, when a static member is replaced, when the group empties):
@@ -16,12 +16,12 @@
 //! A member: `member_id`, `group_instance_id` (or null), `client_id`, `client_host`, `session_timeout_ms`,
 //! `rebalance_timeout_ms`, `protocols` (array of `name`, `metadata` in hexadecimal), `assignment` in hexadecimal.
 //!
-//! A committed offset: see [`CommittedOffset`].
+//! A committed offset: see [`CommittedOffset`]. A pending one, of a transaction that is still open: see [`PendingOffset`].
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::offsets::CommittedOffset;
+use super::offsets::{CommittedOffset, PendingKey, PendingOffset};
 use crate::store::StoreError;
 use crate::store::keys::Key;
 
@@ -75,8 +75,25 @@ impl CommittedOffset {
     }
 }
 
+impl PendingOffset {
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    pub fn decode(group_id: &str, value: &[u8]) -> Result<PendingOffset, StoreError> {
+        decode("pending offset of group", group_id, value)
+    }
+}
+
+impl PendingKey {
+    pub fn encode(&self, group_id: &str) -> Bytes {
+        let PendingKey { topic, partition, producer_id } = self;
+        Key::PendingOffset { group: group_id, topic, partition: *partition, producer_id: *producer_id }.encode()
+    }
+}
+
 fn encode(value: &impl Serialize) -> Bytes {
-    // Neither type holds a map or anything else whose serialization can fail.
+    // None of these types holds a map or anything else whose serialization can fail.
     Bytes::from(serde_json::to_vec(value).unwrap_or_default())
 }
 
@@ -93,6 +110,11 @@ pub fn committed_offset_prefix() -> Bytes {
     Key::CommittedOffset { group: "", topic: "", partition: 0 }.encode().slice(..1)
 }
 
+/// The first byte of [`Key::PendingOffset`], for scans.
+pub fn pending_offset_prefix() -> Bytes {
+    Key::PendingOffset { group: "", topic: "", partition: 0, producer_id: 0 }.encode().slice(..1)
+}
+
 /// The group id of a [`Key::Group`].
 pub fn parse_group_key(key: &[u8]) -> Result<&str, StoreError> {
     key.get(1..)
@@ -102,12 +124,24 @@ pub fn parse_group_key(key: &[u8]) -> Result<&str, StoreError> {
 
 /// Group id, topic and partition of a [`Key::CommittedOffset`].
 pub fn parse_committed_offset_key(key: &[u8]) -> Result<(&str, &str, u32), StoreError> {
+    parse_partition(key).ok_or_else(|| StoreError::Corrupt(format!("key of a committed offset: {key:?}")))
+}
+
+/// Group id and the rest of a [`Key::PendingOffset`].
+pub fn parse_pending_offset_key(key: &[u8]) -> Result<(&str, PendingKey), StoreError> {
     let parse = || {
-        let (names, partition) = key.get(1..)?.split_last_chunk::<4>()?;
-        let (group, topic) = std::str::from_utf8(names).ok()?.strip_suffix('\0')?.split_once('\0')?;
-        Some((group, topic, u32::from_be_bytes(*partition)))
+        let (partition, producer_id) = key.split_last_chunk::<8>()?;
+        let (group, topic, partition) = parse_partition(partition)?;
+        Some((group, PendingKey { topic: topic.to_owned(), partition, producer_id: i64::from_be_bytes(*producer_id) }))
     };
-    parse().ok_or_else(|| StoreError::Corrupt(format!("key of a committed offset: {key:?}")))
+    parse().ok_or_else(|| StoreError::Corrupt(format!("key of a pending offset: {key:?}")))
+}
+
+/// `prefix, group, 0, topic, 0, partition u32`.
+fn parse_partition(key: &[u8]) -> Option<(&str, &str, u32)> {
+    let (names, partition) = key.get(1..)?.split_last_chunk::<4>()?;
+    let (group, topic) = std::str::from_utf8(names).ok()?.strip_suffix('\0')?.split_once('\0')?;
+    Some((group, topic, u32::from_be_bytes(*partition)))
 }
 
 mod hexadecimal {
@@ -161,6 +195,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pending_offset_reads_back_as_written() {
+        let offset =
+            CommittedOffset { offset: 5, leader_epoch: Some(2), metadata: "m".into(), commit_ms: 9, expire_ms: None };
+        let pending = PendingOffset { order: u64::MAX, offset };
+        assert_eq!(PendingOffset::decode("g", &pending.encode()).unwrap(), pending);
+    }
+
+    #[test]
     fn what_does_not_parse_is_corrupt_and_names_its_group() {
         for value in [&b""[..], b"{}", br#"{"offset":1,"leader_epoch":null,"metadata":7,"commit_ms":0}"#] {
             let error = CommittedOffset::decode("orders", value).unwrap_err();
@@ -180,6 +222,11 @@ mod tests {
         let key = Key::CommittedOffset { group: "", topic: "t", partition: 0 }.encode();
         assert_eq!(parse_committed_offset_key(&key).unwrap(), ("", "t", 0));
         assert!(parse_committed_offset_key(b"Og\0t\0").is_err());
+        let pending = PendingKey { topic: "t".into(), partition: 0x0001_0000, producer_id: 7 << 40 };
+        let key = pending.encode("g");
+        assert!(key.starts_with(&pending_offset_prefix()));
+        assert_eq!(parse_pending_offset_key(&key).unwrap(), ("g", pending));
+        assert!(parse_pending_offset_key(b"qg\0t\0\0\0\0\0").is_err());
         assert_eq!(parse_group_key(&Key::Group("g").encode()).unwrap(), "g");
     }
 }

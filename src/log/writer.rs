@@ -63,10 +63,15 @@ pub struct Relocation {
 
 enum Item {
     Append(Append),
-    Meta { batch: Batch, done: oneshot::Sender<Outcome> },
+    Meta {
+        batch: Batch,
+        done: oneshot::Sender<Outcome>,
+    },
     Relocate(Relocation),
     StepEpoch,
-    Close { done: oneshot::Sender<Outcome> },
+    Close {
+        done: oneshot::Sender<Outcome>,
+    },
     /// Nobody is left to queue or to wait.
     Abandon,
 }

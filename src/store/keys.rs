@@ -17,6 +17,8 @@
 //! | Meta | `'a'` | what the account has set: JSON, `kinesis::account` |
 //! | Meta | `'G', group` | a consumer group: JSON, `group` |
 //! | Meta | `'O', group, 0, topic, 0, partition u32` | a committed offset: JSON, `group` |
+//! | Meta | `'q', group, 0, topic, 0, partition u32, producer id u64` | an offset that an open transaction commits: JSON, `group` |
+//! | Meta | `'t', transactional id` | a transactional id with its transaction: JSON, `txn` |
 //!
 //! Group ids hold no NUL (refused at the door as INVALID_GROUP_ID); topic names cannot.
 
@@ -56,6 +58,13 @@ pub enum Key<'a> {
         topic: &'a str,
         partition: u32,
     },
+    PendingOffset {
+        group: &'a str,
+        topic: &'a str,
+        partition: u32,
+        producer_id: i64,
+    },
+    Transaction(&'a str),
 }
 
 impl Key<'_> {
@@ -110,6 +119,19 @@ impl Key<'_> {
                 out.put_slice(topic.as_bytes());
                 out.put_u8(0);
                 out.put_u32(partition);
+            }
+            Key::PendingOffset { group, topic, partition, producer_id } => {
+                out.put_u8(b'q');
+                out.put_slice(group.as_bytes());
+                out.put_u8(0);
+                out.put_slice(topic.as_bytes());
+                out.put_u8(0);
+                out.put_u32(partition);
+                out.put_u64(producer_id as u64);
+            }
+            Key::Transaction(transactional_id) => {
+                out.put_u8(b't');
+                out.put_slice(transactional_id.as_bytes());
             }
         }
         out.freeze()

@@ -198,4 +198,22 @@ impl Classic {
             State::Empty | State::Dead => Ok(()),
         }
     }
+    /// Whether a transaction may commit offsets in this name (KIP-447). A producer that does not tell the member it works
+    /// for may always; one that does may during a rebalance as well, as in Kafka.
+    pub fn check_transactional_commit(
+        &self,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        if self.state == State::Dead {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        let tells_member = generation >= 0 || !member_id.is_empty() || group_instance_id.is_some();
+        if !tells_member || (generation < 0 && self.state == State::Empty) {
+            return Ok(());
+        }
+        self.check_member(member_id, group_instance_id)?;
+        if generation == self.generation { Ok(()) } else { Err(GroupError::IllegalGeneration) }
+    }
 }

@@ -110,8 +110,8 @@ impl Groups {
         let deletions = entry.offsets.delete_all();
         let mut batch = Batch::default();
         batch.delete(Family::Meta, Key::Group(&entry.id).encode());
-        put_changes(&mut batch, &entry.id, &deletions);
         let in_flight = entry.offsets.begin(deletions);
+        put_changes(&mut batch, &entry.id, &in_flight);
         self.commit(shared, batch, move |groups, shared, entry, durable| {
             entry.offsets.finish(in_flight, durable);
             entry.settled.notify_waiters();

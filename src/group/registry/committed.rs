@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Entry, Groups, Shared, Stored, check_group_id, check_group_id_of_members, durable};
 use crate::group::GroupError;
-use crate::group::offsets::{Change, CommittedOffset};
+use crate::group::offsets::{Change, CommittedOffset, InFlight};
 use crate::model::ids::Offset;
 use crate::store::keys::Key;
 use crate::store::{Batch, Family};
@@ -39,7 +39,16 @@ pub struct TopicPartitions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicOffsets {
     pub topic: String,
-    pub partitions: Vec<(u32, Option<CommittedOffset>)>,
+    pub partitions: Vec<(u32, Fetched)>,
+}
+
+/// What there is for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    Nothing,
+    Committed(CommittedOffset),
+    /// A transaction that is still open wants to commit, and the reader asked for what is stable only.
+    Unstable,
 }
 
 /// An answer for each thing asked, valid once what was queued is durable.
@@ -104,13 +113,14 @@ impl Groups {
     }
 
     /// Kafka counts UTF-16 units, whatever the setting's name says.
-    fn is_too_large(&self, metadata: &str) -> bool {
+    pub(super) fn is_too_large(&self, metadata: &str) -> bool {
         let max = usize::try_from(self.settings.offset_metadata_max_bytes).unwrap_or(0);
         metadata.len() > max && metadata.encode_utf16().count() > max
     }
 
-    /// The offsets of the partitions that were asked for, `None` where nothing is committed; or every committed offset if
-    /// `wanted` is `None`. With `require_stable`, commits that are on their way are waited for.
+    /// The offsets of the partitions that were asked for; or every committed offset if `wanted` is `None`. With
+    /// `require_stable`, commits that are on their way are waited for, and partitions that open transactions want to
+    /// commit for are unstable (KIP-447).
     pub async fn fetch_offsets(
         &self,
         group_id: &str,
@@ -121,12 +131,12 @@ impl Groups {
             self.settle(group_id).await;
         }
         let found = self.find(group_id, |_, entry| match wanted {
-            Some(wanted) => wanted.iter().map(|topic| entry.offsets_of(topic)).collect(),
-            None => entry.all_offsets(),
+            Some(wanted) => wanted.iter().map(|topic| entry.offsets_of(topic, require_stable)).collect(),
+            None => entry.all_offsets(require_stable),
         });
         let nothing = |topic: &TopicPartitions| TopicOffsets {
             topic: topic.topic.clone(),
-            partitions: topic.partitions.iter().map(|partition| (*partition, None)).collect(),
+            partitions: topic.partitions.iter().map(|partition| (*partition, Fetched::Nothing)).collect(),
         };
         found.unwrap_or_else(|| wanted.unwrap_or_default().iter().map(nothing).collect())
     }
@@ -205,8 +215,8 @@ impl Groups {
 
     pub(super) fn change_offsets(self: &Arc<Self>, shared: &Shared, entry: &mut Entry, changes: Vec<Change>) -> Stored {
         let mut batch = Batch::default();
-        put_changes(&mut batch, &entry.id, &changes);
         let in_flight = entry.offsets.begin(changes);
+        put_changes(&mut batch, &entry.id, &in_flight);
         self.commit(shared, batch, move |groups, shared, entry, durable| {
             entry.offsets.finish(in_flight, durable);
             entry.settled.notify_waiters();
@@ -215,8 +225,11 @@ impl Groups {
     }
 }
 
-pub(super) fn put_changes(batch: &mut Batch, group_id: &str, changes: &[Change]) {
-    for change in changes {
+pub(super) fn put_changes(batch: &mut Batch, group_id: &str, in_flight: &InFlight) {
+    for pending in in_flight.dropped() {
+        batch.delete(Family::Meta, pending.encode(group_id));
+    }
+    for change in in_flight.changes() {
         let key = Key::CommittedOffset { group: group_id, topic: &change.topic, partition: change.partition }.encode();
         match &change.to {
             Some(offset) => batch.put(Family::Meta, key, offset.encode()),
@@ -226,20 +239,36 @@ pub(super) fn put_changes(batch: &mut Batch, group_id: &str, changes: &[Change])
 }
 
 impl Entry {
-    fn offsets_of(&self, wanted: &TopicPartitions) -> TopicOffsets {
-        let committed = |partition: &u32| (*partition, self.offsets.get(&wanted.topic, *partition).cloned());
-        TopicOffsets { topic: wanted.topic.clone(), partitions: wanted.partitions.iter().map(committed).collect() }
+    fn offsets_of(&self, wanted: &TopicPartitions, require_stable: bool) -> TopicOffsets {
+        let fetched = |partition: &u32| {
+            let committed = self.offsets.get(&wanted.topic, *partition);
+            (*partition, self.fetched(&wanted.topic, *partition, committed, require_stable))
+        };
+        TopicOffsets { topic: wanted.topic.clone(), partitions: wanted.partitions.iter().map(fetched).collect() }
     }
 
-    fn all_offsets(&self) -> Vec<TopicOffsets> {
+    fn all_offsets(&self, require_stable: bool) -> Vec<TopicOffsets> {
         let mut topics: Vec<TopicOffsets> = Vec::new();
         for (topic, partition, committed) in self.offsets.iter() {
-            let found = (partition, Some(committed.clone()));
+            let found = (partition, self.fetched(topic, partition, Some(committed), require_stable));
             match topics.last_mut().filter(|last| last.topic == topic) {
                 Some(last) => last.partitions.push(found),
                 None => topics.push(TopicOffsets { topic: topic.to_owned(), partitions: vec![found] }),
             }
         }
         topics
+    }
+
+    fn fetched(
+        &self,
+        topic: &str,
+        partition: u32,
+        committed: Option<&CommittedOffset>,
+        require_stable: bool,
+    ) -> Fetched {
+        if require_stable && self.offsets.is_unstable(topic, partition) {
+            return Fetched::Unstable;
+        }
+        committed.cloned().map_or(Fetched::Nothing, Fetched::Committed)
     }
 }

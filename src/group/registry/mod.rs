@@ -2,10 +2,12 @@
 //! and takes what they write to the store and back.
 //!
 //! Rooms: `members` (requests of a group's members), `committed` (offsets), `admin` (listing, describing, deleting,
-//! expiry), `claims` (ids of groups that other modules keep). All of them work the same way: lock the group, decide, queue what is to be stored, unlock; then await.
+//! expiry), `claims` (ids of groups that other modules keep), `transactional` (offsets that transactions commit). All of
+//! them work the same way: lock the group, decide, queue what is to be stored, unlock; then await.
 //!
 //! Invariants:
-//! - Locks are taken in the order group, then timers or map; nobody holds the map while locking a group.
+//! - Locks are taken in the order group, then timers or map; nobody holds the map while locking a group. Several groups
+//!   are locked by ascending id.
 //! - What was queued for the store is finished by a task of its own, so that it does not matter whether the client that
 //!   asked for it is still there.
 
@@ -19,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::classic::{Classic, Effect, JoinAnswer, Step, SyncAnswer, Waiter};
 use super::kinds::Group;
-use super::offsets::{CommittedOffset, Offsets};
+use super::offsets::{CommittedOffset, Offsets, PendingOffset};
 use super::stored::{self, StoredGroup};
 use super::{GROUP_ID_BYTES_MAX, GROUPS_MAX, GroupError, GroupSettings, MetaLog, Now};
 use crate::clock::Clock;
@@ -30,12 +32,14 @@ mod admin;
 mod claims;
 mod committed;
 mod members;
+mod transactional;
 
 #[cfg(test)]
 mod tests;
 
 pub use admin::Listed;
-pub use committed::{CommitRequest, OffsetToCommit, TopicOffsets, TopicPartitions};
+pub use committed::{CommitRequest, Fetched, OffsetToCommit, TopicOffsets, TopicPartitions};
+pub use transactional::QueuedCommit;
 
 /// The coordinator of every group. Its methods run on a tokio runtime.
 pub struct Groups {
@@ -112,6 +116,11 @@ impl Groups {
             let offset = CommittedOffset::decode(group_id, &value)?;
             // A group that only ever committed offsets has nothing else stored.
             groups.insert(group_id).lock().offsets.load(topic, partition, offset);
+        }
+        for (key, value) in groups.meta.scan_meta(&stored::pending_offset_prefix())? {
+            let (group_id, key) = stored::parse_pending_offset_key(&key)?;
+            let pending = PendingOffset::decode(group_id, &value)?;
+            groups.insert(group_id).lock().offsets.load_pending(&key, pending);
         }
         Ok(groups)
     }

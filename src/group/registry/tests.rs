@@ -119,7 +119,18 @@ impl Broker {
     async fn committed(&self, topic: &str) -> Option<i64> {
         let wanted = [TopicPartitions { topic: topic.into(), partitions: vec![0] }];
         let found = self.groups.fetch_offsets("g", Some(&wanted), false).await;
-        found[0].partitions[0].1.as_ref().map(|committed| committed.offset)
+        match &found[0].partitions[0].1 {
+            Fetched::Committed(committed) => Some(committed.offset),
+            Fetched::Nothing | Fetched::Unstable => None,
+        }
+    }
+}
+
+/// Of the first partition.
+fn committed_of(found: &[TopicOffsets]) -> CommittedOffset {
+    match &found[0].partitions[0].1 {
+        Fetched::Committed(committed) => committed.clone(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -187,7 +198,7 @@ async fn members_and_offsets_survive_a_restart() {
     assert_eq!(groups.sync("g", sync_request(&member)).await.unwrap().assignment, "assigned");
     let all = groups.fetch_offsets("g", None, true).await;
     assert_eq!((all.len(), all[0].topic.as_str()), (1, "t"));
-    let committed = all[0].partitions[0].1.clone().unwrap();
+    let committed = committed_of(&all);
     assert_eq!((committed.offset, committed.leader_epoch, committed.metadata.as_str()), (42, Some(3), "note"));
     assert_eq!(committed.commit_ms, 1_000_000);
 
@@ -266,7 +277,7 @@ async fn a_client_that_went_away_harms_nobody() {
     broker.meta.release();
     settle().await;
     let all = groups.fetch_offsets("other", None, false).await;
-    assert_eq!(all[0].partitions[0].1.as_ref().unwrap().offset, 5, "what is stored shows");
+    assert_eq!(committed_of(&all).offset, 5, "what is stored shows");
 }
 
 #[tokio::test]
@@ -283,7 +294,7 @@ async fn a_stable_fetch_waits_for_commits_on_their_way() {
     settle().await;
     assert!(!fetch.is_finished());
     broker.meta.release();
-    assert_eq!(fetch.await.unwrap()[0].partitions[0].1.as_ref().unwrap().offset, 2);
+    assert_eq!(committed_of(&fetch.await.unwrap()).offset, 2);
     commit.await.unwrap().unwrap();
 }
 
@@ -521,4 +532,91 @@ async fn a_group_id_stands_for_one_group() {
     assert_eq!(broker.groups.group_type("share"), None);
     assert!(broker.groups.join("share", request("")).await.is_ok());
     assert_eq!(broker.groups.group_type("g"), Some(GroupType::Classic));
+}
+
+/// Commits `offset` of topic `t` in the open transaction of a producer.
+async fn commit_pending(broker: &Broker, producer_id: i64, request: CommitRequest) -> Result<(), GroupError> {
+    let queued = broker.groups.commit_in_transaction("g", producer_id, request)?;
+    queued.answers().await?[0]
+}
+
+/// Ends it, with a key of the coordinator's in the same commit.
+fn end_pending(broker: &Broker, producer_id: i64, commit: bool) -> JoinHandle<Result<(), StoreError>> {
+    let mut batch = Batch::default();
+    batch.put(Family::Meta, Key::Transaction("t").encode(), Bytes::from_static(b"ended"));
+    let groups = BTreeSet::from(["g".to_owned(), "no such group".to_owned()]);
+    let meta = broker.meta.clone();
+    broker.groups.end_transaction(producer_id, commit, &groups, batch, |batch| meta.commit_meta(batch))
+}
+
+async fn fetched(broker: &Broker, require_stable: bool) -> Fetched {
+    let wanted = [TopicPartitions { topic: "t".into(), partitions: vec![0] }];
+    broker.groups.fetch_offsets("g", Some(&wanted), require_stable).await[0].partitions[0].1.clone()
+}
+
+#[tokio::test]
+async fn offsets_of_a_transaction_are_unstable_until_it_ends() {
+    let mut broker = Broker::start();
+    broker.commit(None, "t", 1).await.unwrap();
+    commit_pending(&broker, 7, commit_request(None, "t", 5)).await.unwrap();
+    // They outlive a restart.
+    for _ in 0..2 {
+        assert_eq!(fetched(&broker, true).await, Fetched::Unstable);
+        assert_eq!(broker.committed("t").await, Some(1));
+        broker.restart();
+    }
+    broker.meta.hold();
+    let ended = end_pending(&broker, 7, true);
+    assert_eq!(broker.committed("t").await, Some(1));
+    broker.meta.release();
+    ended.await.unwrap().unwrap();
+    for _ in 0..2 {
+        assert_eq!(committed_of(&broker.groups.fetch_offsets("g", None, true).await).offset, 5);
+        broker.restart();
+    }
+    assert_eq!(broker.meta.len(), 2, "the committed offset and what the coordinator wrote");
+}
+
+#[tokio::test]
+async fn an_aborted_transaction_leaves_no_group_behind() {
+    let broker = Broker::start();
+    commit_pending(&broker, 7, commit_request(None, "t", 5)).await.unwrap();
+    broker.clock.advance(365 * 24 * 3_600_000);
+    broker.groups.expire_offsets();
+    assert_eq!(fetched(&broker, true).await, Fetched::Unstable, "it is not for the retention to end a transaction");
+    end_pending(&broker, 7, false).await.unwrap().unwrap();
+    assert_eq!(fetched(&broker, true).await, Fetched::Nothing);
+    assert!(broker.groups.list(&[], &[]).is_empty());
+    assert_eq!(broker.meta.len(), 1, "what the coordinator wrote");
+}
+
+#[tokio::test]
+async fn a_transaction_is_fenced_by_the_group() {
+    let broker = Broker::start();
+    let member = broker.member().await;
+    commit_pending(&broker, 7, commit_request(Some(&member), "t", 5)).await.unwrap();
+    // Older producers do not tell for whom they commit.
+    commit_pending(&broker, 7, commit_request(None, "t", 6)).await.unwrap();
+    let stale = CommitRequest { generation: member.generation - 1, ..commit_request(Some(&member), "t", 7) };
+    assert_eq!(commit_pending(&broker, 7, stale).await, Err(GroupError::IllegalGeneration));
+    let stranger = CommitRequest { member_id: "stranger".into(), ..commit_request(Some(&member), "t", 7) };
+    assert_eq!(commit_pending(&broker, 7, stranger.clone()).await, Err(GroupError::UnknownMemberId));
+    let queued = broker.groups.commit_in_transaction("no such group", 7, stranger);
+    assert_eq!(queued.map(|_| ()), Err(GroupError::IllegalGeneration));
+    end_pending(&broker, 7, true).await.unwrap().unwrap();
+    assert_eq!(broker.committed("t").await, Some(6));
+}
+
+#[tokio::test]
+async fn deleting_a_topic_or_a_group_takes_pending_offsets_along() {
+    let mut broker = Broker::start();
+    commit_pending(&broker, 7, commit_request(None, "t", 5)).await.unwrap();
+    broker.groups.forget_topics(|topic| topic == "t").await.unwrap();
+    assert_eq!(broker.meta.len(), 0);
+    commit_pending(&broker, 7, commit_request(None, "t", 5)).await.unwrap();
+    broker.restart();
+    assert_eq!(broker.groups.delete_groups(&["g".into()]).await, [Ok(())]);
+    assert_eq!(broker.meta.len(), 0);
+    end_pending(&broker, 7, true).await.unwrap().unwrap();
+    assert_eq!(fetched(&broker, true).await, Fetched::Nothing);
 }

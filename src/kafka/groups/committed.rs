@@ -18,8 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{owned, string};
 use crate::broker::Broker;
-use crate::group::offsets::CommittedOffset;
-use crate::group::{CommitRequest, GroupError, OffsetToCommit, TopicOffsets, TopicPartitions};
+use crate::group::{CommitRequest, Fetched, GroupError, OffsetToCommit, TopicOffsets, TopicPartitions};
 use crate::kafka::Context;
 use crate::kafka::error::{self, NONE};
 
@@ -108,7 +107,8 @@ type WantedGroups = IndexMap<GroupId, Option<IndexMap<TopicName, IndexSet<i32>>>
 
 /// OffsetFetch, versions 1 to 9: of one group, or from 8 on of several; all of its offsets where no topics are given
 /// (from 2 on). Member ids and epochs (9) belong to the consumer protocol of KIP-848, and are not looked at. With
-/// `require_stable` (from 7 on) commits on their way are waited for.
+/// `require_stable` (from 7 on) commits on their way are waited for, and a partition that an open transaction wants to
+/// commit for is answered UNSTABLE_OFFSET_COMMIT, at which the client asks again.
 pub async fn offset_fetch(cx: Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let require_stable = request.require_stable;
     let wanted = wanted_groups(request, cx.version);
@@ -146,7 +146,7 @@ fn want(wanted: &mut WantedGroups, group: GroupId, topics: Option<impl Iterator<
 }
 
 /// Partitions with what is committed for them, by topic.
-type Found = Vec<(TopicName, Vec<(i32, Option<CommittedOffset>)>)>;
+type Found = Vec<(TopicName, Vec<(i32, Fetched)>)>;
 
 async fn fetch_of_group(
     cx: &Context,
@@ -169,14 +169,14 @@ async fn fetch_of_group(
     let found = cx.door.groups.fetch_offsets(group_id, Some(&asked), require_stable).await;
     let topics = wanted.into_iter().zip(found).map(|((topic, partitions), found)| {
         // Nothing is ever committed for a negative index.
-        let negative = partitions.into_iter().filter(|index| *index < 0).map(|index| (index, None));
+        let negative = partitions.into_iter().filter(|index| *index < 0).map(|index| (index, Fetched::Nothing));
         (topic, indexes(found.partitions).chain(negative).collect())
     });
     topics.collect()
 }
 
-fn indexes(found: Vec<(u32, Option<CommittedOffset>)>) -> impl Iterator<Item = (i32, Option<CommittedOffset>)> {
-    found.into_iter().filter_map(|(index, committed)| Some((i32::try_from(index).ok()?, committed)))
+fn indexes(found: Vec<(u32, Fetched)>) -> impl Iterator<Item = (i32, Fetched)> {
+    found.into_iter().filter_map(|(index, fetched)| Some((i32::try_from(index).ok()?, fetched)))
 }
 
 fn fetch_response(found: Vec<(GroupId, Found)>, version: i16) -> OffsetFetchResponse {
@@ -198,28 +198,45 @@ fn fetch_response(found: Vec<(GroupId, Found)>, version: i16) -> OffsetFetchResp
 }
 
 /// Versions 8 and later; [`partition_of_one`] says the same before.
-fn partition_of_several((index, committed): (i32, Option<CommittedOffset>)) -> OffsetFetchResponsePartitions {
-    let (offset, leader_epoch, metadata) = told(committed);
+fn partition_of_several((index, fetched): (i32, Fetched)) -> OffsetFetchResponsePartitions {
+    let Told { offset, leader_epoch, metadata, error_code } = told(fetched);
     OffsetFetchResponsePartitions::default()
         .with_partition_index(index)
         .with_committed_offset(offset)
         .with_committed_leader_epoch(leader_epoch)
         .with_metadata(Some(metadata))
+        .with_error_code(error_code)
 }
 
-fn partition_of_one((index, committed): (i32, Option<CommittedOffset>)) -> OffsetFetchResponsePartition {
-    let (offset, leader_epoch, metadata) = told(committed);
+fn partition_of_one((index, fetched): (i32, Fetched)) -> OffsetFetchResponsePartition {
+    let Told { offset, leader_epoch, metadata, error_code } = told(fetched);
     OffsetFetchResponsePartition::default()
         .with_partition_index(index)
         .with_committed_offset(offset)
         .with_committed_leader_epoch(leader_epoch)
         .with_metadata(Some(metadata))
+        .with_error_code(error_code)
 }
 
-fn told(committed: Option<CommittedOffset>) -> (i64, i32, StrBytes) {
-    match committed {
-        Some(committed) => (committed.offset, committed.leader_epoch.unwrap_or(NO_EPOCH), string(committed.metadata)),
-        None => (NOTHING, NO_EPOCH, StrBytes::default()),
+struct Told {
+    offset: i64,
+    leader_epoch: i32,
+    metadata: StrBytes,
+    error_code: i16,
+}
+
+fn told(fetched: Fetched) -> Told {
+    let nothing =
+        |error_code| Told { offset: NOTHING, leader_epoch: NO_EPOCH, metadata: StrBytes::default(), error_code };
+    match fetched {
+        Fetched::Committed(committed) => Told {
+            offset: committed.offset,
+            leader_epoch: committed.leader_epoch.unwrap_or(NO_EPOCH),
+            metadata: string(committed.metadata),
+            error_code: NONE,
+        },
+        Fetched::Nothing => nothing(NONE),
+        Fetched::Unstable => nothing(ResponseError::UnstableOffsetCommit.code()),
     }
 }
 
@@ -268,6 +285,7 @@ mod tests {
     use kafka_protocol::protocol::{Encodable, Message};
 
     use super::*;
+    use crate::group::offsets::CommittedOffset;
 
     fn topic(name: &'static str) -> TopicName {
         TopicName(StrBytes::from_static_str(name))
@@ -302,8 +320,9 @@ mod tests {
     fn answers_to_fetches_can_be_encoded_in_every_version() {
         let committed =
             CommittedOffset { offset: 5, leader_epoch: Some(2), metadata: "m".into(), commit_ms: 0, expire_ms: None };
+        let partitions = vec![(0, Fetched::Committed(committed)), (1, Fetched::Nothing), (2, Fetched::Unstable)];
         for version in OffsetFetchRequest::VERSIONS.min..=OffsetFetchRequest::VERSIONS.max {
-            let found = vec![(group("g"), vec![(topic("t"), vec![(0, Some(committed.clone())), (1, None)])])];
+            let found = vec![(group("g"), vec![(topic("t"), partitions.clone())])];
             let response = fetch_response(found, version);
             response.encode(&mut BytesMut::new(), version).unwrap_or_else(|error| panic!("version {version}: {error}"));
         }
