@@ -33,6 +33,25 @@ pub enum AppendError {
     Store(#[from] StoreError),
 }
 
+/// On what terms a producer sends a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Every replica is to have it before the answer (acks=all).
+    pub all_replicas: bool,
+    /// False for a client too old to read it.
+    pub zstd_allowed: bool,
+    /// The batch may be part of a transaction. Whoever says so has made sure that the producer's transaction is open and
+    /// includes the partition, and that it stays so until the batch is queued.
+    pub transactional: bool,
+}
+
+/// A producer's that is in no transaction and waits for no replica.
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms { all_replicas: false, zstd_allowed: true, transactional: false }
+    }
+}
+
 /// Where the records went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendedAt {
@@ -54,24 +73,22 @@ pub struct Ticket {
 
 impl Broker {
     /// Validates and queues what a producer sent for one partition: exactly one record batch. What is sent to a dormant
-    /// partition goes to the shard that absorbed it. `all_replicas` is the
-    /// producer's wish that every replica have it (acks=all); `zstd_allowed` is false for a client too old to read it.
+    /// partition goes to the shard that absorbed it.
     pub fn append(
         &self,
         stream: &Stream,
         index: PartitionIndex,
         records: &Bytes,
-        all_replicas: bool,
-        zstd_allowed: bool,
+        terms: Terms,
     ) -> Result<Ticket, AppendError> {
         let settings = stream.settings();
-        if all_replicas && settings.min_insync_replicas > i32::from(stream.claimed_replicas) {
+        if terms.all_replicas && settings.min_insync_replicas > i32::from(stream.claimed_replicas) {
             let (min_insync, claimed) = (settings.min_insync_replicas, stream.claimed_replicas);
             return Err(AppendError::NotEnoughReplicas { min_insync, claimed });
         }
         let now_ms = self.clock.now_ms();
-        let rules = Rules::new(&settings, now_ms);
-        let one = batch::single_batch(records, zstd_allowed)?;
+        let rules = Rules { transactional: terms.transactional, ..Rules::new(&settings, now_ms) };
+        let one = batch::single_batch(records, terms.zstd_allowed)?;
         let validated = batch::validate(&one, &rules)?;
         let bytes = validated.rewritten.as_deref().unwrap_or(&one);
         let log_append_time = rules.timestamp_type == TimestampType::LogAppendTime;
@@ -84,7 +101,7 @@ impl Broker {
         let elsewhere = shard.partition != index;
         let data_key = self.data_key(stream, &state.attributes)?;
         let leader_epoch = shard.leader_epoch;
-        let new = NewBatch { bytes, leader_epoch, log_append_time, roll, data_key: data_key.as_deref() };
+        let new = NewBatch { bytes, marker: None, leader_epoch, log_append_time, roll, data_key: data_key.as_deref() };
         let mut throttle_ms = 0;
         let appended = match elsewhere {
             true => partition.append_elsewhere(holder, &self.writer, new, now_ms),

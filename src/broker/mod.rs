@@ -4,6 +4,7 @@
 //! - [`stream`]: one stream: its partitions, shards and settings
 //! - [`append`]: records in
 //! - [`read`]: records and offsets out
+//! - [`transactions`]: what producers wrote as one becomes visible, or never does
 //! - [`encryption`]: encryption at rest, started and stopped
 //! - [`retention`]: what has been kept for long enough
 //! - [`put`], [`shards`]: the same by hash key and by shard
@@ -46,13 +47,15 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod traffic;
+pub mod transactions;
 
-pub use append::{AppendError, AppendedAt, Ticket};
+pub use append::{AppendError, AppendedAt, Terms, Ticket};
 pub use capacity::Verdict;
 pub use catalog::CatalogError;
 pub use encryption::EncryptionError;
 pub use gauges::{PutGauge, ReadPipe};
 pub use stream::Stream;
+pub use transactions::End;
 
 /// How the broker keeps records.
 #[derive(Clone, Debug)]

@@ -144,7 +144,8 @@ impl Broker {
         let bytes = batch.finish().map_err(|error| PutError::Store(StoreError::NotDone(error.to_string())))?;
         let settings = &state.settings;
         let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.segment_ms };
-        let new = NewBatch { bytes: &bytes, leader_epoch: shard.leader_epoch, log_append_time: true, roll, data_key };
+        let leader_epoch = shard.leader_epoch;
+        let new = NewBatch { bytes: &bytes, marker: None, leader_epoch, log_append_time: true, roll, data_key };
         match partition.append(&self.writer, new, now_ms)? {
             Appended::Queued { base_offset, append_ms, done } => {
                 stream.metrics.bytes_in.inc_by(bytes.len() as u64);

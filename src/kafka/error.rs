@@ -65,6 +65,9 @@ pub fn of_sequence(error: &SequenceError) -> ResponseError {
     match error {
         SequenceError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         SequenceError::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        SequenceError::OutsideTransaction { .. } => ResponseError::InvalidTxnState,
+        // Every client sends the batch again after it.
+        SequenceError::TooManyTransactions => ResponseError::NotEnoughReplicas,
     }
 }
 

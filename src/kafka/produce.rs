@@ -18,7 +18,7 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::broker::{AppendError, Stream, Ticket};
+use crate::broker::{AppendError, Stream, Terms, Ticket};
 use crate::kafka::{Context, error};
 use crate::model::ids::PartitionIndex;
 
@@ -137,7 +137,8 @@ fn place_partition(
     };
     // KIP-110: a client that sends zstd must know how to get it back.
     let zstd_allowed = cx.version >= 7;
-    match cx.door.broker.append(stream, partition, &records.unwrap_or_default(), all_replicas, zstd_allowed) {
+    let terms = Terms { all_replicas, zstd_allowed, transactional: false };
+    match cx.door.broker.append(stream, partition, &records.unwrap_or_default(), terms) {
         Ok(ticket) => Placed::Queued(ticket),
         Err(error) => Placed::Refused(Refusal::from(error)),
     }

@@ -10,11 +10,15 @@ use kafka_protocol::messages::{
 
 use crate::kafka::{Context, error, names};
 use crate::log::partition::Partition;
+use crate::log::producers::ELSEWHERE;
 use crate::model::ids::PartitionIndex;
 
 /// No producer id, no epoch.
 const NO_PRODUCER: i64 = -1;
 const NO_EPOCH: i16 = -1;
+
+/// No transaction is open.
+const NO_TRANSACTION: i64 = -1;
 
 /// InitProducerId, versions 0 to 5: a new producer id, with epoch 0.
 ///
@@ -83,19 +87,20 @@ fn describe_topic(cx: &Context, name: TopicName, partition_indexes: Vec<i32>) ->
 }
 
 fn active_producers(partition: &Partition) -> Vec<ProducerState> {
-    // -1 where Kafka tells of transactions: no coordinator has written, none is open.
+    let end_offset = partition.end_offset();
     partition.producers(|producers| {
         producers
             .iter()
             .map(|(id, entry)| {
-                let last = entry.last();
+                // What began while the partition was dormant stands in another log: told as beginning where this one ends.
+                let begins = entry.transaction().map(|first| if first == ELSEWHERE { end_offset } else { first });
                 ProducerState::default()
                     .with_producer_id(ProducerId(id))
                     .with_producer_epoch(entry.producer_epoch().into())
-                    .with_last_sequence(last.last_sequence)
-                    .with_last_timestamp(last.append_time_ms)
-                    .with_coordinator_epoch(-1)
-                    .with_current_txn_start_offset(-1)
+                    .with_last_sequence(entry.last_sequence())
+                    .with_last_timestamp(entry.last_append_ms())
+                    .with_coordinator_epoch(entry.coordinator_epoch())
+                    .with_current_txn_start_offset(begins.unwrap_or(NO_TRANSACTION))
             })
             .collect()
     })

@@ -54,7 +54,7 @@ mod tests {
     use kafka_protocol::protocol::StrBytes;
 
     use super::*;
-    use crate::broker::CatalogError;
+    use crate::broker::{CatalogError, Terms};
     use crate::kafka::fetch::fetch;
     use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
     use crate::model::attributes::Consumer;
@@ -75,7 +75,7 @@ mod tests {
         let larger = larger.collect();
         fixture.door.broker.alter_stream(&stream, |_| Ok(larger)).await.unwrap();
         for _ in 0..5 {
-            let ticket = fixture.door.broker.append(&stream, PartitionIndex(0), &batch, false, true).unwrap();
+            let ticket = fixture.door.broker.append(&stream, PartitionIndex(0), &batch, Terms::default()).unwrap();
             ticket.committed().await.unwrap();
         }
         let register = fixture.door.broker.change_stream(&stream, |draft| {

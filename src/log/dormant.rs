@@ -17,7 +17,7 @@ use parking_lot::MutexGuard;
 use crate::log::partition::{AppendError, AppendState, Appended, NewBatch, Partition, record_producer};
 use crate::log::producers::Producers;
 use crate::log::writer::Writer;
-use crate::model::batch::Header;
+use crate::model::batch::{Header, Marker};
 use crate::model::ids::{Offset, PartitionId, PartitionIndex};
 use crate::store::keys::Key;
 use crate::store::{Batch, Family};
@@ -53,6 +53,23 @@ impl Partition {
         state.until = placed.base_offset + Offset::from(header.last_offset_delta) + 1;
         record_producer(&mut state.producers, &header, None, placed.append_ms);
         Ok(placed.into())
+    }
+
+    /// Writes a marker that is addressed to this partition at the end of `holder`'s log, and fences the producer here.
+    pub fn append_marker_elsewhere(
+        &self,
+        holder: &Arc<Partition>,
+        writer: &Writer,
+        new: NewBatch<'_>,
+        marker: &Marker,
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
+        let header = Header::parse(new.bytes)?;
+        let mut state = self.lock_append()?;
+        let placed = holder.place(&mut *holder.lock_append()?, writer, &header, new, Some(self.id.index), now_ms)?;
+        state.until = placed.base_offset + 1;
+        state.producers.mark(marker, placed.append_ms);
+        Ok(())
     }
 
     /// From now on what is addressed to this partition goes to the log of `holder`, from `until` on. Adds to `commit`

@@ -7,6 +7,7 @@
 //! - [`disk`]: batches as they lie in the store, some of them sealed
 //! - [`dormant`]: what is addressed to a partition whose log takes nothing any more
 //! - [`producers`]: idempotent producers of one partition
+//! - [`transactions`]: which transactions of one log are open, and which were aborted
 //! - [`times`]: what was appended since when
 //! - [`recover`]: from what is stored to partitions that take appends
 //!
@@ -25,4 +26,5 @@ pub mod recover;
 pub mod segment;
 pub mod tail;
 pub mod times;
+pub mod transactions;
 pub mod writer;

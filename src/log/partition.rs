@@ -1,27 +1,36 @@
 //! One partition's log. Appends take their offsets under the append lock and are queued in that order; readers see
 //! what the writer has published, up to [`Partition::end_offset`].
 //!
-//! Two locks, never held together except append before index: `append` (next offset, producers) by whoever appends,
-//! `index` (segments, tail, start) by the writer for a moment and by readers. Of several partitions' append locks a
-//! dormant one's comes before its holder's (`log::dormant`).
+//! Two locks, never held together except append before index: `append` (next offset, producers, open transactions) by
+//! whoever appends, `index` (segments, tail, start, transactions that are published) by the writer for a moment and by
+//! readers. Of several partitions' append locks a dormant one's comes before its holder's (`log::dormant`).
+//!
+//! - [`append`]: batches in
+//! - [`read`]: batches out
+//! - here: what is there, and what retention and the writer do to it
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::{oneshot, watch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
-use crate::log::disk::{DiskBatch, scan_segment};
-use crate::log::producers::{self, Check, ELSEWHERE, Producers, SequenceError, sequence_after};
+use crate::log::disk::DiskBatch;
+use crate::log::producers::Producers;
 use crate::log::segment::{self, Segment};
 use crate::log::tail::{StoredBatch, Tail};
-use crate::log::writer::{Append, Outcome, RollRules, Writer};
-use crate::model::batch::{self, Header};
-use crate::model::ids::{Offset, PartitionId, PartitionIndex};
-use crate::store::crypt::{DataKey, KeyError, KeyRing, Place};
-use crate::store::keys::{BatchHeader, Key};
-use crate::store::{Batch, Family, Store, StoreError};
+use crate::log::transactions::{Change, Transactions};
+use crate::log::writer::Append;
+use crate::model::ids::{Offset, PartitionId};
+use crate::store::keys::Key;
+use crate::store::{Batch, Family};
+
+pub mod append;
+pub mod read;
+
+pub use append::{AppendError, Appended, NewBatch};
+pub(in crate::log) use append::{AppendState, record_producer};
+pub use read::{Hot, ReadError};
 
 pub struct Partition {
     pub id: PartitionId,
@@ -29,56 +38,16 @@ pub struct Partition {
     pub(super) index: RwLock<Index>,
     /// One past the last record that is committed: what readers wait on.
     end: watch::Sender<Offset>,
+    /// How many transactions are open in this log, as the append lock has it: seldom any.
+    open_count: AtomicUsize,
     deleted: AtomicBool,
-}
-
-pub(super) struct AppendState {
-    pub next_offset: Offset,
-    last_append_ms: i64,
-    /// Of what is addressed to this partition.
-    pub producers: Producers,
-    /// Whose log takes what is addressed to this partition: `log::dormant`.
-    pub holder: PartitionIndex,
-    /// Where it is another's log: `producers` knows what stands there before this.
-    pub until: Offset,
-    /// Whose holder this partition is, beside itself.
-    pub guests: Vec<Weak<Partition>>,
-}
-
-impl AppendState {
-    /// The answer to an idempotent producer's batch that has been appended already.
-    pub fn duplicate(&self, header: &Header) -> Result<Option<Appended>, SequenceError> {
-        if header.producer_id < 0 {
-            return Ok(None);
-        }
-        let (id, epoch, sequence) = (header.producer_id, header.producer_epoch, header.base_sequence);
-        match self.producers.check(id, epoch, sequence, header.records_count)? {
-            Check::Append => Ok(None),
-            Check::Duplicate { base_offset, append_time_ms } => {
-                Ok(Some(Appended::Duplicate { base_offset, append_ms: append_time_ms }))
-            }
-        }
-    }
-}
-
-/// A batch that was queued.
-pub(super) struct Placed {
-    pub base_offset: Offset,
-    pub append_ms: i64,
-    done: oneshot::Receiver<Outcome>,
-}
-
-impl From<Placed> for Appended {
-    fn from(placed: Placed) -> Appended {
-        let Placed { base_offset, append_ms, done } = placed;
-        Appended::Queued { base_offset, append_ms, done }
-    }
 }
 
 pub(super) struct Index {
     pub log_start: Offset,
     pub segments: Vec<Segment>,
     pub tail: Tail,
+    pub transactions: Transactions,
     /// Nothing that can be read was appended earlier, as far as someone has looked: `log::times`.
     pub oldest_append_ms: i64,
 }
@@ -87,60 +56,6 @@ impl Index {
     pub fn live(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter().filter(|segment| segment.end_offset > self.log_start)
     }
-}
-
-/// A validated batch and how it is to be stored.
-pub struct NewBatch<'a> {
-    pub bytes: &'a [u8],
-    pub leader_epoch: i32,
-    /// `message.timestamp.type=LogAppendTime`: the broker's clock replaces the records' timestamps.
-    pub log_append_time: bool,
-    pub roll: RollRules,
-    /// What seals it on its way to the store.
-    pub data_key: Option<&'a DataKey>,
-}
-
-pub enum Appended {
-    Queued {
-        base_offset: Offset,
-        append_ms: i64,
-        done: oneshot::Receiver<Outcome>,
-    },
-    /// An idempotent producer sent it again; it stands at `base_offset` already, or in another partition's log.
-    Duplicate {
-        base_offset: Option<Offset>,
-        append_ms: i64,
-    },
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    #[error(transparent)]
-    Sequence(#[from] SequenceError),
-    #[error("the partition was deleted")]
-    Deleted,
-    #[error(transparent)]
-    Batch(#[from] batch::BatchError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("offset {offset} is not within {log_start}..={end}")]
-    OutOfRange { offset: Offset, log_start: Offset, end: Offset },
-    /// What stands there is sealed, and its key cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What memory has of a read.
-pub enum Hot {
-    Batches(Vec<StoredBatch>),
-    /// It stands in the store: [`Partition::read_cold`], on a thread that may block.
-    Cold,
 }
 
 /// What is known of a partition's extent.
@@ -152,21 +67,32 @@ pub struct Extent {
 }
 
 impl Partition {
-    pub fn new(id: PartitionId, log_start: Offset, segments: Vec<Segment>, producers: Producers) -> Partition {
+    pub fn new(
+        id: PartitionId,
+        log_start: Offset,
+        segments: Vec<Segment>,
+        producers: Producers,
+        transactions: Transactions,
+    ) -> Partition {
         let end = segments.last().map_or(log_start, |last| last.end_offset).max(log_start);
         let last_append_ms = segments.last().map_or(0, |last| last.last_append_ms);
+        let open = transactions.open().clone();
+        let open_count = AtomicUsize::new(open.len());
+        let tail = Tail::default();
         Partition {
             id,
             append: Mutex::new(AppendState {
                 next_offset: end,
                 last_append_ms,
                 producers,
+                open,
                 holder: id.index,
                 until: end,
                 guests: Vec::new(),
             }),
-            index: RwLock::new(Index { log_start, segments, tail: Tail::default(), oldest_append_ms: i64::MIN }),
+            index: RwLock::new(Index { log_start, segments, tail, transactions, oldest_append_ms: i64::MIN }),
             end: watch::Sender::new(end),
+            open_count,
             deleted: AtomicBool::new(false),
         }
     }
@@ -226,155 +152,6 @@ impl Partition {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// Gives the batch its offsets and queues it. The order of calls is the order of the log.
-    pub fn append(self: &Arc<Self>, writer: &Writer, new: NewBatch<'_>, now_ms: i64) -> Result<Appended, AppendError> {
-        if let Some(failure) = writer.failure() {
-            return Err(failure.clone().into());
-        }
-        let header = Header::parse(new.bytes)?;
-        let mut state = self.lock_append()?;
-        if let Some(duplicate) = state.duplicate(&header)? {
-            return Ok(duplicate);
-        }
-        let placed = self.place(&mut state, writer, &header, new, None, now_ms)?;
-        record_producer(&mut state.producers, &header, Some(placed.base_offset), placed.append_ms);
-        Ok(placed.into())
-    }
-
-    pub(super) fn lock_append(&self) -> Result<MutexGuard<'_, AppendState>, AppendError> {
-        let state = self.append.lock();
-        if self.is_deleted() { Err(AppendError::Deleted) } else { Ok(state) }
-    }
-
-    /// Puts the batch at the end of this log.
-    pub(super) fn place(
-        self: &Arc<Self>,
-        state: &mut AppendState,
-        writer: &Writer,
-        header: &Header,
-        new: NewBatch<'_>,
-        addressed: Option<PartitionIndex>,
-        now_ms: i64,
-    ) -> Result<Placed, AppendError> {
-        let base_offset = state.next_offset;
-        let last_offset = base_offset + Offset::from(header.last_offset_delta);
-        let append_ms = now_ms.max(state.last_append_ms);
-        let log_append_time = new.log_append_time.then_some(append_ms);
-        let mut prefix = [0; BatchHeader::LEN];
-        BatchHeader { append_time_ms: append_ms, sealed_by: new.data_key.map(DataKey::number), addressed }
-            .put(&mut &mut prefix[..]);
-        let value = batch::assemble(&prefix, new.bytes, base_offset, new.leader_epoch, log_append_time);
-        // Under the lock, as the place is part of what is sealed; other partitions go on meanwhile.
-        let place = Place { partition: self.id, base_offset };
-        let sealed = new.data_key.map(|key| key.seal(place, &value)).transpose()?;
-        state.next_offset = last_offset + 1;
-        state.last_append_ms = append_ms;
-        let (done, outcome) = oneshot::channel();
-        writer.append(Append {
-            partition: self.clone(),
-            batch: StoredBatch { base_offset, last_offset, value },
-            sealed,
-            max_timestamp: log_append_time.unwrap_or(header.max_timestamp),
-            append_ms,
-            has_producer: header.producer_id >= 0,
-            roll: new.roll,
-            done,
-        });
-        Ok(Placed { base_offset, append_ms, done: outcome })
-    }
-
-    /// Batches from the one that holds `offset` on, up to `end` (exclusive), at most `bytes_max` of them, the first
-    /// one whatever its size; from memory if memory has them.
-    pub fn read_hot(&self, offset: Offset, end: Offset, bytes_max: usize) -> Result<Hot, ReadError> {
-        let committed = self.end_offset();
-        let index = self.index.read();
-        if offset < index.log_start || offset > committed {
-            return Err(ReadError::OutOfRange { offset, log_start: index.log_start, end: committed });
-        }
-        let end = end.min(committed);
-        if offset >= end {
-            return Ok(Hot::Batches(Vec::new()));
-        }
-        Ok(index.tail.read(offset, end, bytes_max).map_or(Hot::Cold, Hot::Batches))
-    }
-
-    /// The same from the store. What cannot be opened ends the page, and is an error where the page would begin with it.
-    /// Blocks.
-    pub fn read_cold(
-        &self,
-        store: &dyn Store,
-        keys: &KeyRing,
-        offset: Offset,
-        end: Offset,
-        bytes_max: usize,
-    ) -> Result<Vec<StoredBatch>, ReadError> {
-        let end = end.min(self.end_offset());
-        let mut batches: Vec<StoredBatch> = Vec::new();
-        let mut bytes = 0;
-        let mut next = offset;
-        while next < end && has_room(bytes_max, bytes, batches.len()) {
-            let Some(segment) = self.segment_from(next) else { break };
-            if segment.first_offset >= end {
-                break;
-            }
-            next = next.max(segment.first_offset);
-            // A page ends with the batch that reaches its bound. Asking for half of what is left, again and again, seldom
-            // reads a large batch only to leave it out.
-            let page_bytes = bytes_max.saturating_sub(bytes) / 2;
-            let page = match scan_segment(store, self.id, &segment, next, end, page_bytes) {
-                Ok(page) => page,
-                Err(error) => return self.cut_short(batches, error.into()),
-            };
-            if page.is_empty() {
-                // The segment moved or was dropped between looking and reading: look again, once it shows.
-                match self.segment_from(next) {
-                    Some(now) if now.epoch != segment.epoch => continue,
-                    Some(now) if now.first_offset > next => {
-                        next = now.first_offset;
-                        continue;
-                    }
-                    _ => break,
-                }
-            }
-            for batch in page {
-                if !batches.is_empty() && bytes + batch.batch_len() > bytes_max {
-                    return Ok(batches);
-                }
-                match batch.open(keys, self.id) {
-                    Ok(batch) => {
-                        bytes += batch.batch_len();
-                        next = batch.last_offset + 1;
-                        batches.push(batch);
-                    }
-                    Err(error) => return self.cut_short(batches, error),
-                }
-            }
-        }
-        let log_start = self.log_start();
-        if batches.is_empty() && offset < log_start {
-            return Err(ReadError::OutOfRange { offset, log_start, end });
-        }
-        Ok(batches)
-    }
-
-    /// What a read answers when it can go no further.
-    fn cut_short(&self, batches: Vec<StoredBatch>, error: ReadError) -> Result<Vec<StoredBatch>, ReadError> {
-        // A deleted stream takes its keys with it.
-        if !batches.is_empty() || self.is_deleted() {
-            return Ok(batches);
-        }
-        if let ReadError::Store(error) = &error {
-            let PartitionId { stream, index } = self.id;
-            tracing::error!(%error, stream = stream.0, partition = index.0, "records cannot be read");
-        }
-        Err(error)
-    }
-
-    pub(super) fn segment_from(&self, offset: Offset) -> Option<Segment> {
-        let index = self.index.read();
-        index.segments.get(segment::find(&index.segments, offset)).cloned()
-    }
-
     /// Moves the start of the log to `log_start` (never back, never past the end) and forgets segments that lie
     /// before it; the commit is queued with `submit` before the lock is released. Returns the bytes forgotten.
     pub fn trim(&self, log_start: Offset, submit: impl FnOnce(Batch)) -> u64 {
@@ -392,6 +169,7 @@ impl Partition {
         index.log_start = log_start;
         let mut batch = Batch::default();
         batch.put(Family::Meta, Key::LogStart(self.id).encode(), Bytes::copy_from_slice(&log_start.to_be_bytes()));
+        index.transactions.trim(self.id, log_start, &mut batch);
         let mut bytes = 0;
         for segment in index.segments.drain(..gone) {
             bytes += segment.bytes;
@@ -464,31 +242,19 @@ impl Partition {
         index.segments.splice(at..=at, std::iter::once(piece).chain(rest));
     }
 
-    /// Makes a committed batch visible and wakes readers.
-    pub(super) fn publish(&self, batch: StoredBatch) {
+    /// Makes a committed batch visible, with what it does to transactions, and wakes readers.
+    pub(super) fn publish(&self, batch: StoredBatch, change: Option<&Change>) {
         let end = batch.last_offset + 1;
-        self.index.write().tail.push(batch);
+        let mut index = self.index.write();
+        index.tail.push(batch);
+        change.into_iter().for_each(|change| index.transactions.apply(change));
+        drop(index);
         self.end.send_replace(end);
     }
 
     pub(super) fn drop_oldest_of_tail(&self) {
         self.index.write().tail.drop_oldest();
     }
-}
-
-/// Notes what an idempotent producer has appended, at `base_offset` or in another partition's log.
-pub(super) fn record_producer(producers: &mut Producers, header: &Header, base_offset: Option<Offset>, append_ms: i64) {
-    if header.producer_id < 0 {
-        return;
-    }
-    let appended = producers::Appended {
-        first_sequence: header.base_sequence,
-        last_sequence: sequence_after(header.base_sequence, header.last_offset_delta),
-        first_offset: base_offset.unwrap_or(ELSEWHERE),
-        last_offset: base_offset.map_or(ELSEWHERE, |base_offset| base_offset + Offset::from(header.last_offset_delta)),
-        append_time_ms: append_ms,
-    };
-    producers.record(header.producer_id, header.producer_epoch, appended);
 }
 
 fn close_last(segments: &mut [Segment], id: PartitionId, commit: &mut Batch) {
@@ -501,9 +267,4 @@ fn close_last(segments: &mut [Segment], id: PartitionId, commit: &mut Batch) {
 pub(super) fn put_segment(commit: &mut Batch, partition: PartitionId, segment: &Segment) {
     let key = Key::Segment { partition, first_offset: segment.first_offset };
     commit.put(Family::Meta, key.encode(), segment.encode());
-}
-
-/// Whether one more batch of the usual size fits; the first always does.
-fn has_room(bytes_max: usize, bytes: usize, batches: usize) -> bool {
-    bytes.checked_div(batches).is_none_or(|usual| bytes_max.saturating_sub(bytes) > usual)
 }

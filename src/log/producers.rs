@@ -1,11 +1,15 @@
-//! Idempotent producers of one partition: which sequence numbers come next, and which batches are there already.
+//! Idempotent producers of one partition: which sequence numbers come next, which batches are there already, and who is
+//! in a transaction.
 //!
-//! The log asks [`Producers::check`] before it appends a client's batch and tells [`Producers::record`] what it appended,
-//! live and when it recovers. Pure: time comes in as an argument, bytes go out and in by [`Producers::encode`] and
-//! [`Producers::decode`].
+//! The log asks [`Producers::check`] and [`Producers::check_transaction`] before it appends a client's batch and tells
+//! [`Producers::record`], [`Producers::begin`] and [`Producers::mark`] what it appended, live and when it recovers. Pure:
+//! time comes in as an argument, bytes go out and in by [`Producers::encode`] and [`Producers::decode`].
 //!
 //! Invariants:
-//! - An entry has 1 to [`BATCHES_KEPT`] batches, all of its one epoch, oldest first.
+//! - An entry has at most [`BATCHES_KEPT`] batches, all of its one epoch, oldest first; none if only a marker has told of
+//!   that epoch, which then begins at sequence 0.
+//! - Epochs never go back: a marker of a newer one fences whoever writes with the one before.
+//! - Who is in a transaction is neither evicted nor expired, and there are never more than [`TRANSACTIONS_MAX`] of them.
 //! - The same records in the same order give the same state, from any snapshot on.
 //! - Never more than [`PRODUCERS_MAX`] producers; the idlest go first. A producer that is unknown, or no longer known,
 //!   may begin with any sequence, as in Kafka 4 (no UNKNOWN_PRODUCER_ID is ever answered).
@@ -14,23 +18,30 @@
 //!
 //! | field | width |
 //! |---|---|
-//! | version: 1 | u8 |
+//! | version: 2 | u8 |
 //! | producers | u32 |
 //! | then of each, in ascending order of ids: | |
 //! | producer id | i64 |
 //! | producer epoch | i16 |
-//! | batches: 1 to 5 | u8 |
+//! | last append, milliseconds | i64 |
+//! | epoch of the coordinator that ended its last transaction; -1: none | i32 |
+//! | in a transaction: 0 or 1 | u8 |
+//! | where that begins; -1 in another partition's log; only where there is one | i64 |
+//! | batches: 0 to 5 | u8 |
 //! | then of each, oldest first: | |
 //! | first sequence, last sequence | i32, i32 |
 //! | first offset, last offset; -1 where it stands in another partition's log | i64, i64 |
 //! | append time, milliseconds | i64 |
 //!
-//! Source: KIP-98, KIP-360; Kafka's producer state management.
+//! Version 1 knew no transactions: of a producer it has the id, the epoch and 1 to 5 batches.
+//!
+//! Source: KIP-98, KIP-360, KIP-890; Kafka's producer state management.
 
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::model::batch::Marker;
 use crate::model::ids::Offset;
 
 /// How many of a producer's last batches are recognised when they come again: what a client may have in flight.
@@ -42,12 +53,23 @@ pub const PRODUCERS_MAX: usize = 16_384;
 /// The part of the producers, counted from the idlest, that makes room for new ones at once.
 const EVICTED_AT_ONCE: usize = PRODUCERS_MAX / 16;
 
-const SNAPSHOT_VERSION: u8 = 1;
-const PRODUCER_LEN: usize = 8 + 2 + 1;
+/// How many of a partition's producers may be in a transaction: none of them can make room for others.
+pub const TRANSACTIONS_MAX: usize = PRODUCERS_MAX / 2;
+
+const SNAPSHOT_VERSION: u8 = 2;
+/// Without transactions.
+const FIRST_VERSION: u8 = 1;
+const PRODUCER_LEN: usize = 8 + 2 + 8 + 4 + 1 + 8 + 1;
 const BATCH_LEN: usize = 4 + 4 + 8 + 8 + 8;
 
 /// The offset of a batch that stands in another partition's log: this one was dormant when it came.
 pub const ELSEWHERE: Offset = -1;
+
+/// The coordinator's epoch where none has ended a transaction.
+pub const NO_COORDINATOR: i32 = -1;
+
+/// The last sequence where there is none: 0 comes next.
+const NO_SEQUENCE: i32 = -1;
 
 /// A batch that a producer has appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,18 +87,35 @@ pub struct Appended {
 pub struct Entry {
     producer_epoch: i16,
     kept: [Appended; BATCHES_KEPT],
-    /// How many of `kept` are set; at least one.
+    /// How many of `kept` are set.
     len: usize,
+    /// Of a batch or a marker.
+    last_append_ms: i64,
+    coordinator_epoch: i32,
+    /// Where its transaction begins, or [`ELSEWHERE`].
+    transaction: Option<Offset>,
 }
 
 impl Entry {
-    fn new(producer_epoch: i16, appended: Appended) -> Entry {
-        let mut entry = Entry { producer_epoch, kept: Default::default(), len: 0 };
-        entry.push(appended);
-        entry
+    fn new(producer_epoch: i16) -> Entry {
+        Entry {
+            producer_epoch,
+            kept: Default::default(),
+            len: 0,
+            last_append_ms: 0,
+            coordinator_epoch: NO_COORDINATOR,
+            transaction: None,
+        }
+    }
+
+    /// Sequences begin anew.
+    fn begin_epoch(&mut self, producer_epoch: i16) {
+        self.producer_epoch = producer_epoch;
+        (self.kept, self.len) = Default::default();
     }
 
     fn push(&mut self, appended: Appended) {
+        self.last_append_ms = appended.append_time_ms;
         if self.len == BATCHES_KEPT {
             self.kept.rotate_left(1);
             self.len -= 1;
@@ -96,9 +135,24 @@ impl Entry {
         self.kept.get(..self.len).unwrap_or_default()
     }
 
-    /// The newest batch; there always is one.
-    pub fn last(&self) -> Appended {
-        self.batches().last().copied().unwrap_or_default()
+    /// Of the newest batch; -1 where none of this epoch is known.
+    pub fn last_sequence(&self) -> i32 {
+        self.batches().last().map_or(NO_SEQUENCE, |last| last.last_sequence)
+    }
+
+    /// When the newest batch or marker was appended.
+    pub fn last_append_ms(&self) -> i64 {
+        self.last_append_ms
+    }
+
+    /// Of the coordinator that ended the last transaction, or [`NO_COORDINATOR`].
+    pub fn coordinator_epoch(&self) -> i32 {
+        self.coordinator_epoch
+    }
+
+    /// Where its open transaction begins, or [`ELSEWHERE`] in another partition's log.
+    pub fn transaction(&self) -> Option<Offset> {
+        self.transaction
     }
 }
 
@@ -129,6 +183,12 @@ pub enum SequenceError {
     /// INVALID_PRODUCER_EPOCH: a newer instance of the producer has written, this one is fenced.
     #[error("epoch {producer_epoch} of producer {producer_id} is fenced by epoch {current_epoch}")]
     InvalidProducerEpoch { producer_id: i64, producer_epoch: i16, current_epoch: i16 },
+    /// INVALID_TXN_STATE: what it writes must be part of its transaction until that is ended.
+    #[error("producer {producer_id} is in a transaction, the batch is not")]
+    OutsideTransaction { producer_id: i64 },
+    /// It may be sent again, when others have ended theirs.
+    #[error("{TRANSACTIONS_MAX} producers are in a transaction already")]
+    TooManyTransactions,
 }
 
 /// A snapshot that cannot be read.
@@ -155,6 +215,8 @@ pub fn sequence_after(sequence: i32, steps: i32) -> i32 {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
     entries: BTreeMap<i64, Entry>,
+    /// How many of them are in a transaction.
+    transactions: usize,
 }
 
 impl Producers {
@@ -170,7 +232,7 @@ impl Producers {
         let Some(entry) = self.entries.get(&producer_id) else {
             return Ok(Check::Append);
         };
-        let last_sequence = entry.last().last_sequence;
+        let last_sequence = entry.last_sequence();
         if producer_epoch == entry.producer_epoch {
             let last = sequence_after(base_sequence, records_count.saturating_sub(1));
             let again = |batch: &&Appended| batch.first_sequence == base_sequence && batch.last_sequence == last;
@@ -184,6 +246,7 @@ impl Producers {
             let current_epoch = entry.producer_epoch;
             return Err(SequenceError::InvalidProducerEpoch { producer_id, producer_epoch, current_epoch });
         }
+        // Where nothing is known of the epoch, that is 0 as well.
         let expected = if producer_epoch == entry.producer_epoch { sequence_after(last_sequence, 1) } else { 0 };
         if base_sequence != expected {
             return Err(SequenceError::OutOfOrderSequence {
@@ -197,36 +260,94 @@ impl Producers {
         Ok(Check::Append)
     }
 
+    /// Whether a client's batch that comes next may do so inside of a transaction, or outside of any. Changes nothing.
+    pub fn check_transaction(&self, producer_id: i64, transactional: bool) -> Result<(), SequenceError> {
+        let is_in_one = self.entries.get(&producer_id).is_some_and(|entry| entry.transaction.is_some());
+        match (is_in_one, transactional) {
+            (true, false) => Err(SequenceError::OutsideTransaction { producer_id }),
+            (false, true) if self.transactions >= TRANSACTIONS_MAX => Err(SequenceError::TooManyTransactions),
+            (true, true) | (false, _) => Ok(()),
+        }
+    }
+
     /// Notes a batch that has been appended (or is found in the log while recovering): what is in the log is true.
     pub fn record(&mut self, producer_id: i64, producer_epoch: i16, appended: Appended) {
-        match self.entries.get_mut(&producer_id) {
-            Some(entry) if entry.producer_epoch == producer_epoch => entry.push(appended),
-            Some(entry) => *entry = Entry::new(producer_epoch, appended),
-            None => {
-                if self.entries.len() >= PRODUCERS_MAX {
-                    self.evict();
-                }
-                self.entries.insert(producer_id, Entry::new(producer_epoch, appended));
+        let entry = self.entry(producer_id, producer_epoch);
+        if entry.producer_epoch != producer_epoch {
+            entry.begin_epoch(producer_epoch);
+        }
+        entry.push(appended);
+    }
+
+    /// Notes that the batch recorded last is part of the producer's transaction, which begins with it if it is not open
+    /// yet: at `first_offset`, or [`ELSEWHERE`].
+    pub fn begin(&mut self, producer_id: i64, first_offset: Offset) {
+        let Some(entry) = self.entries.get_mut(&producer_id) else { return };
+        if entry.transaction.is_none() {
+            entry.transaction = Some(first_offset);
+            self.transactions += 1;
+        }
+    }
+
+    /// Notes a marker: the producer's transaction is over, and whoever writes with an older epoch is fenced, whether it
+    /// has written here before or not.
+    pub fn mark(&mut self, marker: &Marker, append_ms: i64) {
+        let entry = self.entry(marker.producer_id, marker.producer_epoch);
+        if marker.producer_epoch > entry.producer_epoch {
+            entry.begin_epoch(marker.producer_epoch);
+        }
+        entry.coordinator_epoch = entry.coordinator_epoch.max(marker.coordinator_epoch);
+        entry.last_append_ms = append_ms;
+        if entry.transaction.take().is_some() {
+            self.transactions -= 1;
+        }
+    }
+
+    /// Those in a transaction are exactly the ones that logs know to be: `is_open` says so of a producer in any log of the
+    /// stream. What was trimmed away with a log's beginning is not seen when it is recovered.
+    pub fn reconcile(&mut self, is_open: impl Fn(i64) -> bool) {
+        for (id, entry) in &mut self.entries {
+            if entry.transaction.is_some() && !is_open(*id) {
+                entry.transaction = None;
+                self.transactions -= 1;
             }
         }
     }
 
-    /// Forgets the producers that have been idle for longest. By last append, then by id, so that a replay forgets the
-    /// same ones.
+    /// A log knows the producer to be in a transaction with what it has written to this partition.
+    pub fn restore_open(&mut self, producer_id: i64, producer_epoch: i16, first_offset: Offset) {
+        self.entry(producer_id, producer_epoch);
+        self.begin(producer_id, first_offset);
+    }
+
+    fn entry(&mut self, producer_id: i64, producer_epoch: i16) -> &mut Entry {
+        if self.entries.len() >= PRODUCERS_MAX && !self.entries.contains_key(&producer_id) {
+            self.evict();
+        }
+        self.entries.entry(producer_id).or_insert_with(|| Entry::new(producer_epoch))
+    }
+
+    /// Forgets the producers that have been idle for longest and are in no transaction. By last append, then by id, so that
+    /// a replay forgets the same ones.
     fn evict(&mut self) {
-        let mut idlest: Vec<_> = self.entries.iter().map(|(id, entry)| (entry.last().append_time_ms, *id)).collect();
+        let idle = self.entries.iter().filter(|(_, entry)| entry.transaction.is_none());
+        let mut idlest: Vec<_> = idle.map(|(id, entry)| (entry.last_append_ms, *id)).collect();
         idlest.sort_unstable();
         for (_, id) in idlest.into_iter().take(EVICTED_AT_ONCE) {
             self.entries.remove(&id);
         }
     }
 
-    /// Forgets the producers whose last append was at `before_ms` or earlier (`producer.id.expiration.ms` ago). Returns
-    /// how many.
+    /// Forgets the producers whose last append was at `before_ms` or earlier (`producer.id.expiration.ms` ago) and that are
+    /// in no transaction. Returns how many.
     pub fn expire(&mut self, before_ms: i64) -> usize {
         let before = self.entries.len();
-        self.entries.retain(|_, entry| entry.last().append_time_ms > before_ms);
+        self.entries.retain(|_, entry| entry.transaction.is_some() || entry.last_append_ms > before_ms);
         before - self.entries.len()
+    }
+
+    pub fn get(&self, producer_id: i64) -> Option<&Entry> {
+        self.entries.get(&producer_id)
     }
 
     /// All producers by ascending id (DescribeProducers).
@@ -252,6 +373,10 @@ impl Producers {
         for (id, entry) in &self.entries {
             out.put_i64(*id);
             out.put_i16(entry.producer_epoch);
+            out.put_i64(entry.last_append_ms);
+            out.put_i32(entry.coordinator_epoch);
+            out.put_u8(u8::from(entry.transaction.is_some()));
+            entry.transaction.into_iter().for_each(|first_offset| out.put_i64(first_offset));
             out.put_u8(entry.len as u8);
             for batch in entry.batches() {
                 out.put_i32(batch.first_sequence);
@@ -267,31 +392,45 @@ impl Producers {
     /// Reads a snapshot. What it claims is bounded by the bytes that are there.
     pub fn decode(mut bytes: &[u8]) -> Result<Producers, SnapshotError> {
         let version = bytes.try_get_u8().map_err(cut)?;
-        if version != SNAPSHOT_VERSION {
+        if version != SNAPSHOT_VERSION && version != FIRST_VERSION {
             return Err(SnapshotError::Version(version));
         }
         let count = bytes.try_get_u32().map_err(cut)?;
         let mut entries = BTreeMap::new();
         for _ in 0..count {
-            let (id, entry) = decode_entry(&mut bytes)?;
+            let (id, entry) = decode_entry(version, &mut bytes)?;
             let ascending = entries.last_key_value().is_none_or(|(last, _)| *last < id);
             if !ascending || entries.len() == PRODUCERS_MAX {
                 return Err(SnapshotError::Unsound(id));
             }
             entries.insert(id, entry);
         }
-        if bytes.is_empty() { Ok(Producers { entries }) } else { Err(SnapshotError::TooLong(bytes.len())) }
+        let transactions = entries.values().filter(|entry| entry.transaction.is_some()).count();
+        if bytes.is_empty() {
+            Ok(Producers { entries, transactions })
+        } else {
+            Err(SnapshotError::TooLong(bytes.len()))
+        }
     }
 }
 
-fn decode_entry(bytes: &mut &[u8]) -> Result<(i64, Entry), SnapshotError> {
+fn decode_entry(version: u8, bytes: &mut &[u8]) -> Result<(i64, Entry), SnapshotError> {
     let id = bytes.try_get_i64().map_err(cut)?;
-    let producer_epoch = bytes.try_get_i16().map_err(cut)?;
+    let mut entry = Entry::new(bytes.try_get_i16().map_err(cut)?);
+    let mut last_append_ms = None;
+    if version != FIRST_VERSION {
+        last_append_ms = Some(bytes.try_get_i64().map_err(cut)?);
+        entry.coordinator_epoch = bytes.try_get_i32().map_err(cut)?;
+        entry.transaction = match bytes.try_get_u8().map_err(cut)? {
+            0 => None,
+            1 => Some(bytes.try_get_i64().map_err(cut)?),
+            _ => return Err(SnapshotError::Unsound(id)),
+        };
+    }
     let batches = usize::from(bytes.try_get_u8().map_err(cut)?);
-    if !(1..=BATCHES_KEPT).contains(&batches) {
+    if batches > BATCHES_KEPT || (version == FIRST_VERSION && batches == 0) {
         return Err(SnapshotError::Unsound(id));
     }
-    let mut entry = Entry { producer_epoch, kept: Default::default(), len: 0 };
     for _ in 0..batches {
         entry.push(Appended {
             first_sequence: bytes.try_get_i32().map_err(cut)?,
@@ -301,6 +440,7 @@ fn decode_entry(bytes: &mut &[u8]) -> Result<(i64, Entry), SnapshotError> {
             append_time_ms: bytes.try_get_i64().map_err(cut)?,
         });
     }
+    entry.last_append_ms = last_append_ms.unwrap_or(entry.last_append_ms);
     let sound = |batch: &Appended| {
         batch.first_sequence >= 0 && batch.last_sequence >= 0 && batch.first_offset <= batch.last_offset
     };
@@ -329,6 +469,10 @@ mod tests {
         }
     }
 
+    fn marker(producer_id: i64, producer_epoch: i16, coordinator_epoch: i32) -> Marker {
+        Marker { producer_id, producer_epoch, coordinator_epoch, commit: true }
+    }
+
     /// A producer that has appended batches of ten records from sequence 0 and offset 100 on.
     fn after(batches: i32) -> Producers {
         let mut producers = Producers::default();
@@ -350,7 +494,7 @@ mod tests {
         // A batch that itself crosses the end is recognised when it comes again.
         let mut producers = Producers::default();
         producers.record(ID, 0, appended(i32::MAX - 1, 5, 40, 9));
-        assert_eq!(producers.iter().next().map(|(_, entry)| entry.last().last_sequence), Some(2));
+        assert_eq!(producers.iter().next().map(|(_, entry)| entry.last_sequence()), Some(2));
         assert_eq!(
             producers.check(ID, 0, i32::MAX - 1, 5),
             Ok(Check::Duplicate { base_offset: Some(40), append_time_ms: 9 })
@@ -431,21 +575,115 @@ mod tests {
     #[test]
     fn the_snapshot_is_laid_out_as_documented() {
         let mut producers = Producers::default();
-        producers.record(0x0102, 3, appended(4, 2, 6, 7));
+        producers.mark(&marker(0x0102, 3, 8), 1);
+        producers.record(0x0102, 3, appended(4, 2, 6, 9));
+        producers.begin(0x0102, 6);
         let expected = [
-            &[1][..],
+            &[2][..],
             &1u32.to_be_bytes(),
             &0x0102i64.to_be_bytes(),
+            &3i16.to_be_bytes(),
+            &9i64.to_be_bytes(),
+            &8i32.to_be_bytes(),
+            &[1],
+            &6i64.to_be_bytes(),
+            &[1],
+            &4i32.to_be_bytes(),
+            &5i32.to_be_bytes(),
+            &6i64.to_be_bytes(),
+            &7i64.to_be_bytes(),
+            &9i64.to_be_bytes(),
+        ]
+        .concat();
+        assert_eq!(producers.encode(), expected);
+        assert_eq!(Producers::decode(&expected), Ok(producers));
+    }
+
+    #[test]
+    fn a_snapshot_of_the_first_version_still_reads() {
+        let first = [
+            &[1][..],
+            &1u32.to_be_bytes(),
+            &ID.to_be_bytes(),
             &3i16.to_be_bytes(),
             &[1],
             &4i32.to_be_bytes(),
             &5i32.to_be_bytes(),
             &6i64.to_be_bytes(),
             &7i64.to_be_bytes(),
-            &7i64.to_be_bytes(),
+            &9i64.to_be_bytes(),
         ]
         .concat();
-        assert_eq!(producers.encode(), expected);
+        let mut producers = Producers::default();
+        producers.record(ID, 3, appended(4, 2, 6, 9));
+        assert_eq!(Producers::decode(&first), Ok(producers));
+        for len in 0..first.len() {
+            assert_eq!(Producers::decode(&first[..len]), Err(SnapshotError::Cut));
+        }
+    }
+
+    #[test]
+    fn a_marker_fences_older_epochs_and_lets_its_own_begin() {
+        let mut producers = after(2);
+        producers.begin(ID, 100);
+        assert_eq!(producers.get(ID).and_then(Entry::transaction), Some(100));
+        assert_eq!(producers.check_transaction(ID, false), Err(SequenceError::OutsideTransaction { producer_id: ID }));
+        // Of the same epoch it ends the transaction, and the sequences go on.
+        producers.mark(&marker(ID, 3, 5), 9);
+        assert_eq!(producers.check_transaction(ID, false), Ok(()));
+        assert_eq!(producers.check(ID, 3, 20, 1), Ok(Check::Append));
+        assert!(matches!(producers.check(ID, 3, 10, 10), Ok(Check::Duplicate { .. })));
+        // Of a newer one it begins anew.
+        producers.mark(&marker(ID, 4, 5), 9);
+        assert!(matches!(producers.check(ID, 3, 20, 1), Err(SequenceError::InvalidProducerEpoch { .. })));
+        assert!(matches!(
+            producers.check(ID, 4, 1, 1),
+            Err(SequenceError::OutOfOrderSequence { last_sequence: -1, last_epoch: 4, .. })
+        ));
+        assert_eq!(producers.check(ID, 4, 0, 1), Ok(Check::Append));
+        // One that comes late takes nothing back.
+        producers.mark(&marker(ID, 2, 1), 9);
+        let entry = producers.get(ID).unwrap();
+        assert_eq!((entry.producer_epoch(), entry.coordinator_epoch()), (4, 5));
+        // Who has never written here is fenced as well.
+        producers.mark(&marker(8, 6, 5), 9);
+        assert!(matches!(producers.check(8, 5, 0, 1), Err(SequenceError::InvalidProducerEpoch { .. })));
+        assert_eq!(producers.check(8, 6, 0, 1), Ok(Check::Append));
+        assert_eq!(Producers::decode(&producers.encode()), Ok(producers));
+    }
+
+    #[test]
+    fn a_duplicate_opens_no_transaction_and_who_is_in_one_is_never_forgotten() {
+        let mut producers = after(1);
+        producers.begin(ID, 100);
+        for id in 100..100 + PRODUCERS_MAX as i64 {
+            producers.record(id, 0, appended(0, 1, id, id));
+        }
+        producers.expire(i64::MAX);
+        assert_eq!(producers.iter().map(|(id, _)| id).collect::<Vec<_>>(), [ID]);
+        producers.mark(&marker(ID, 3, 0), 50);
+        assert!(matches!(producers.check(ID, 3, 0, 10), Ok(Check::Duplicate { .. })));
+        assert_eq!((producers.expire(49), producers.expire(50)), (0, 1));
+    }
+
+    #[test]
+    fn transactions_are_bounded() {
+        let mut producers = Producers::default();
+        for id in 0..TRANSACTIONS_MAX as i64 {
+            assert_eq!(producers.check_transaction(id, true), Ok(()));
+            producers.record(id, 0, appended(0, 1, id, id));
+            producers.begin(id, id);
+        }
+        let next = TRANSACTIONS_MAX as i64;
+        assert_eq!(producers.check_transaction(next, true), Err(SequenceError::TooManyTransactions));
+        assert_eq!((producers.check_transaction(next, false), producers.check_transaction(3, true)), (Ok(()), Ok(())));
+        let restored = Producers::decode(&producers.encode()).unwrap();
+        assert_eq!(restored.check_transaction(next, true), Err(SequenceError::TooManyTransactions));
+        producers.reconcile(|id| id != 3);
+        assert_eq!(producers.check_transaction(next, true), Ok(()));
+        producers.restore_open(next, 2, ELSEWHERE);
+        assert_eq!(producers.get(next).and_then(Entry::transaction), Some(ELSEWHERE));
+        assert_eq!(producers.check_transaction(3, true), Err(SequenceError::TooManyTransactions));
     }
 
     #[test]
@@ -460,11 +698,11 @@ mod tests {
             bytes[at] = byte;
             Producers::decode(&bytes)
         };
-        assert_eq!(patched(0, 2), Err(SnapshotError::Version(2)));
+        assert_eq!(patched(0, 3), Err(SnapshotError::Version(3)));
         assert_eq!(patched(1, 0x7f), Err(SnapshotError::Cut));
-        assert_eq!(patched(15, 0), Err(SnapshotError::Unsound(ID)));
-        assert_eq!(patched(15, 6), Err(SnapshotError::Unsound(ID)));
-        assert_eq!(patched(16, 0x80), Err(SnapshotError::Unsound(ID)));
+        assert_eq!(patched(27, 2), Err(SnapshotError::Unsound(ID)));
+        assert_eq!(patched(28, 6), Err(SnapshotError::Unsound(ID)));
+        assert_eq!(patched(29, 0x80), Err(SnapshotError::Unsound(ID)));
         let twice = [&good[..1], &2u32.to_be_bytes(), &good[5..], &good[5..]].concat();
         assert_eq!(Producers::decode(&twice), Err(SnapshotError::Unsound(ID)));
     }
@@ -489,7 +727,7 @@ mod tests {
                 let follow = live.iter().find(|(known, _)| *known == id).map(|(_, entry)| entry.clone());
                 let (epoch, sequence) = match follow {
                     Some(entry) if step % 2 == 0 => {
-                        (entry.producer_epoch(), sequence_after(entry.last().last_sequence, 1))
+                        (entry.producer_epoch(), sequence_after(entry.last_sequence(), 1))
                     }
                     _ => (epoch, sequence),
                 };

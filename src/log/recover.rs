@@ -4,10 +4,10 @@
 //! After a clean stop every segment is closed and no batch is read. After a crash the newest epoch is: that is at most
 //! what one memtable takes, and segments that were open in it get their summaries from it. Producers are taken from
 //! their last snapshot and brought up to date from the batches behind it, which may stand in another partition's log
-//! (`log::dormant`). Of a sealed batch the header tells enough, so
+//! (`log::dormant`). Transactions are stored entry by entry, so nothing of them is replayed. Of a sealed batch the header tells enough, so
 //! nothing here needs a key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,10 +15,12 @@ use bytes::Bytes;
 use crate::log::disk::{DiskBatch, scan_segment};
 use crate::log::dormant::Snapshot;
 use crate::log::partition::{Partition, put_segment, record_producer};
-use crate::log::producers::Producers;
+use crate::log::producers::{ELSEWHERE, Producers};
 use crate::log::segment::Segment;
+use crate::log::transactions::Transactions;
+use crate::model::batch::Marker;
 use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
-use crate::store::keys::{Key, parse_batch_key, prefix_range};
+use crate::store::keys::{BatchHeader, Key, parse_batch_key, prefix_range};
 use crate::store::{Batch, Family, Scan, Start, Store, StoreError};
 
 const PAGE_ENTRIES_MAX: usize = 4_096;
@@ -35,12 +37,14 @@ struct Found {
     segments: Vec<Segment>,
     /// Of what was addressed to the partition.
     snapshot: Snapshot<Producers>,
+    /// Of the partition's log.
+    transactions: Transactions,
 }
 
 impl Found {
     fn nothing(id: PartitionId) -> Found {
         let snapshot = Snapshot { holder: id.index, until: 0, producers: Producers::default() };
-        Found { log_start: 0, segments: Vec::new(), snapshot }
+        Found { log_start: 0, segments: Vec::new(), snapshot, transactions: Transactions::default() }
     }
 }
 
@@ -57,12 +61,14 @@ pub fn recover(store: &dyn Store, known: &[PartitionId]) -> Result<Recovered, St
     if found.values().any(|found| found.segments.last().is_some_and(|last| !last.closed)) {
         replay_epoch(store, last_epoch, &mut found)?;
     }
+    reconcile_producers(&mut found);
     let epoch = last_epoch + 1;
     store.commit(&summaries(epoch, &mut found), false)?;
     let partitions = found
         .into_iter()
         .map(|(id, found)| {
-            (id, Arc::new(Partition::new(id, found.log_start, found.segments, found.snapshot.producers)))
+            let Found { log_start, segments, snapshot, transactions } = found;
+            (id, Arc::new(Partition::new(id, log_start, segments, snapshot.producers, transactions)))
         })
         .collect();
     Ok(Recovered { partitions, epoch })
@@ -119,6 +125,16 @@ fn load_index(store: &dyn Store, found: &mut HashMap<PartitionId, Found>) -> Res
             found.log_start = be_i64(&value).ok_or_else(|| corrupt("a log start"))?;
         }
         Ok(())
+    })?;
+    for_each_meta(store, b"o", |key, value| {
+        let producer_id = key.get(9..).and_then(be_i64).ok_or_else(|| corrupt("a transaction's key"))?;
+        let Some(found) = partition_of(&key).and_then(|id| found.get_mut(&id)) else { return Ok(()) };
+        found.transactions.restore_open(producer_id, &value).ok_or_else(|| corrupt("a transaction"))
+    })?;
+    for_each_meta(store, b"A", |key, value| {
+        let last_offset = key.get(9..).and_then(be_i64).ok_or_else(|| corrupt("an aborted transaction's key"))?;
+        let Some(found) = partition_of(&key).and_then(|id| found.get_mut(&id)) else { return Ok(()) };
+        found.transactions.restore_aborted(last_offset, &value).ok_or_else(|| corrupt("an aborted transaction"))
     })?;
     for_each_meta(store, b"p", |key, value| {
         let Some(id) = partition_of(&key) else { return Ok(()) };
@@ -197,9 +213,41 @@ fn replay_producer(batch: &DiskBatch, holder: PartitionId, found: &mut HashMap<P
     let of = PartitionId { index: addressed.unwrap_or(holder.index), ..holder };
     let Some(Found { snapshot, .. }) = found.get_mut(&of) else { return };
     // What stands in the log of an earlier holder is in the snapshot.
-    if snapshot.holder == holder.index && batch.base_offset >= snapshot.until {
-        let base_offset = addressed.is_none().then_some(batch.base_offset);
-        record_producer(&mut snapshot.producers, &batch.header, base_offset, batch.stored.append_time_ms);
+    if snapshot.holder != holder.index || batch.base_offset < snapshot.until {
+        return;
+    }
+    let append_ms = batch.stored.append_time_ms;
+    if batch.header.is_control() {
+        // Markers are never sealed.
+        if let Some(marker) = Marker::of(&batch.value.slice(BatchHeader::LEN..)) {
+            snapshot.producers.mark(&marker, append_ms);
+        }
+        return;
+    }
+    let base_offset = addressed.is_none().then_some(batch.base_offset);
+    record_producer(&mut snapshot.producers, &batch.header, base_offset, append_ms);
+}
+
+/// What logs know of open transactions goes before what is left of the batches that began and ended them.
+fn reconcile_producers(found: &mut HashMap<PartitionId, Found>) {
+    let mut open: HashMap<StreamId, HashSet<i64>> = HashMap::new();
+    let mut begun: Vec<(PartitionId, i64, i16, Offset)> = Vec::new();
+    for (log, of_log) in &*found {
+        for (producer_id, began) in of_log.transactions.open().iter() {
+            open.entry(log.stream).or_default().insert(producer_id);
+            let of = PartitionId { index: began.addressed, ..*log };
+            let first_offset = if of == *log { began.first_offset } else { ELSEWHERE };
+            begun.push((of, producer_id, began.producer_epoch, first_offset));
+        }
+    }
+    for (id, of_partition) in &mut *found {
+        let open = open.get(&id.stream);
+        of_partition.snapshot.producers.reconcile(|producer_id| open.is_some_and(|open| open.contains(&producer_id)));
+    }
+    for (of, producer_id, producer_epoch, first_offset) in begun {
+        if let Some(of_partition) = found.get_mut(&of) {
+            of_partition.snapshot.producers.restore_open(producer_id, producer_epoch, first_offset);
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 //! durability asks for it), then publishes: segments, tails, end offsets, answers. Several writers were measured to be
 //! slower; one also makes the order of commits the order of the queue, on which everything durable rests.
 //!
+//! Appends that stand or fall together are a [`Group`]: however the commits before and after it are cut, one holds all of
+//! it. One group is queued at a time, without waiting for anything in between, so the writer may wait for its rest.
+//!
 //! After a failed commit the outcome is unknown, so nothing further is written until a restart has told: every later
 //! append is refused with the same error, while reads go on.
 
@@ -12,13 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::log::disk::DiskBatch;
 use crate::log::partition::Partition;
 use crate::log::tail::StoredBatch;
+use crate::log::transactions::Change;
 use crate::metrics::Metrics;
 use crate::model::ids::Offset;
 use crate::store::keys::Key;
@@ -35,6 +39,7 @@ pub type Outcome = Result<(), StoreError>;
 pub struct Append {
     pub partition: Arc<Partition>,
     pub batch: StoredBatch,
+    pub change: Option<Change>,
     /// What the store gets in the place of `batch`, which readers at the end get.
     pub sealed: Option<Bytes>,
     pub max_timestamp: i64,
@@ -68,6 +73,9 @@ enum Item {
         done: oneshot::Sender<Outcome>,
     },
     Relocate(Relocation),
+    /// What follows is committed with the group's end.
+    BeginGroup,
+    EndGroup,
     StepEpoch,
     Close {
         done: oneshot::Sender<Outcome>,
@@ -90,6 +98,15 @@ pub struct Writer {
     failure: Arc<OnceLock<StoreError>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     position: Arc<Position>,
+    /// Held by the one who queues a group, and by whoever queues what must not come inside of one. Taken before any
+    /// lock of a stream or a partition.
+    groups: Mutex<()>,
+}
+
+/// Appends that are queued while this lives are committed together, and with what closes it.
+pub struct Group<'a> {
+    writer: &'a Writer,
+    _only: MutexGuard<'a, ()>,
 }
 
 /// Where the writer is, for those who look from outside.
@@ -128,7 +145,7 @@ impl Writer {
             clock,
         };
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || work.run())?;
-        Ok(Writer { queue, failure, thread: Mutex::new(Some(thread)), position })
+        Ok(Writer { queue, failure, thread: Mutex::new(Some(thread)), position, groups: Mutex::new(()) })
     }
 
     /// Queues a batch. The caller holds its partition's append lock, so that the queue has the partition's order.
@@ -141,6 +158,13 @@ impl Writer {
         let (done, outcome) = oneshot::channel();
         self.send(Item::Meta { batch, done });
         outcome
+    }
+
+    /// Begins a group. Until it is closed its caller appends, and waits for nothing.
+    pub fn group(&self) -> Group<'_> {
+        let only = self.groups.lock();
+        self.send(Item::BeginGroup);
+        Group { writer: self, _only: only }
     }
 
     pub fn relocate(&self, relocation: Relocation) {
@@ -170,7 +194,10 @@ impl Writer {
     /// Writes what is queued, closes all segments, so that the next start reads no batch, and closes the store.
     pub async fn close(&self) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        self.send(Item::Close { done });
+        {
+            let _no_group = self.groups.lock();
+            self.send(Item::Close { done });
+        }
         let outcome = outcome.await.unwrap_or_else(|_| Err(gone()));
         if let Some(thread) = self.thread.lock().take() {
             // The thread has answered, so it is about to end.
@@ -182,6 +209,22 @@ impl Writer {
     /// When the writer has ended, the item is dropped and with it its `done`: the waiter is told by that.
     fn send(&self, item: Item) {
         let _ = self.queue.send(item);
+    }
+}
+
+impl Group<'_> {
+    /// Ends the group with `meta`: the outcome is that of all of it.
+    pub fn close(self, meta: Batch) -> oneshot::Receiver<Outcome> {
+        let outcome = self.writer.commit_meta(meta);
+        drop(self);
+        outcome
+    }
+}
+
+/// The writer waits for a group's end, so there is one whatever becomes of who queues it.
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        self.writer.send(Item::EndGroup);
     }
 }
 
@@ -257,6 +300,7 @@ impl Work {
     fn gather(&mut self, first: Item) -> (Commit, Option<End>) {
         let mut commit = Commit::default();
         let mut next = Some(first);
+        let mut in_group = false;
         while let Some(item) = next.take() {
             match item {
                 Item::Append(append) => self.take_append(&mut commit, append),
@@ -265,10 +309,16 @@ impl Work {
                     commit.others.push(done);
                 }
                 Item::Relocate(relocation) => self.take_relocation(&mut commit, relocation),
+                Item::BeginGroup => in_group = true,
+                Item::EndGroup => in_group = false,
                 // The next turn steps, once what was queued before is written.
                 Item::StepEpoch => self.step_wanted = self.epoch_bytes > 0 || commit.bytes > 0,
                 Item::Close { done } => return (commit, Some(End::Close(done))),
                 Item::Abandon => return (commit, Some(End::Abandon)),
+            }
+            if in_group {
+                next = self.items.recv().ok();
+                continue;
             }
             if commit.bytes >= COMMIT_BYTES_MAX || commit.appends.len() + commit.others.len() >= COMMIT_ITEMS_MAX {
                 break;
@@ -283,6 +333,9 @@ impl Work {
         let opened = append.partition.extend_segments(self.epoch, &append, batch_bytes, &mut commit.batch);
         if opened {
             self.open.push(append.partition.clone());
+        }
+        if let Some(change) = &append.change {
+            change.store(append.partition.id, &mut commit.batch);
         }
         let key =
             Key::Batch { epoch: self.epoch, partition: append.partition.id, base_offset: append.batch.base_offset };
@@ -316,7 +369,7 @@ impl Work {
         self.position.epoch_bytes.store(self.epoch_bytes as u64, Ordering::Release);
         if outcome.is_ok() {
             for append in &appends {
-                append.partition.publish(append.batch.clone());
+                append.partition.publish(append.batch.clone(), append.change.as_ref());
                 self.tail_bytes += append.batch.value.len();
                 self.tails.push_back((append.partition.clone(), append.batch.value.len()));
             }

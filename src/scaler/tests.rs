@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::broker::BrokerOptions;
 use crate::broker::catalog::NewStream;
 use crate::broker::put::NewRecord;
+use crate::broker::{BrokerOptions, Terms};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
@@ -260,7 +260,7 @@ async fn appends_are_counted_for_the_shard_that_takes_them() {
     let record = Record { offset: 0, timestamp: 0, key: None, value: Some("x".into()), headers: Vec::new() };
     let options = Options { compressor: Compressor::None, producer: None };
     let batch = batch::build(&vec![record; 300], &options).unwrap();
-    house.broker.append(&house.stream, PartitionIndex(2), &batch, false, true).unwrap().committed().await.unwrap();
+    house.broker.append(&house.stream, PartitionIndex(2), &batch, Terms::default()).unwrap().committed().await.unwrap();
     // By its hash key, 200 KiB to the last quarter.
     let data = vec![0; 50 << 10];
     let record = NewRecord { partition_key: Some("k"), hash_key: Some(u128::MAX), data: &data };

@@ -9,6 +9,8 @@
 //! | Meta | `'g', stream u32, partition u32, first_offset u64` | a segment: `log::segment` |
 //! | Meta | `'l', stream u32, partition u32` | log start offset: `u64` |
 //! | Meta | `'p', stream u32, partition u32` | producers of a partition: `log::dormant` |
+//! | Meta | `'o', stream u32, partition u32, producer_id i64` | a transaction that is open in a partition's log: `log::transactions` |
+//! | Meta | `'A', stream u32, partition u32, last_offset u64` | one that was aborted: `log::transactions` |
 //! | Meta | `'k', stream u32, number u32` | a data key of a stream, wrapped: [`super::crypt::master`] |
 //! | Meta | `'T', stream u32` | the highest loads of an on-demand stream: JSON, `broker::traffic` |
 //! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
@@ -44,6 +46,15 @@ pub enum Key<'a> {
     },
     LogStart(PartitionId),
     Producers(PartitionId),
+    OpenTransaction {
+        partition: PartitionId,
+        producer_id: i64,
+    },
+    AbortedTransaction {
+        partition: PartitionId,
+        /// Of the batch that ends it.
+        last_offset: Offset,
+    },
     DataKey {
         stream: StreamId,
         number: u32,
@@ -98,6 +109,16 @@ impl Key<'_> {
             Key::Producers(partition) => {
                 out.put_u8(b'p');
                 put_partition(&mut out, partition);
+            }
+            Key::OpenTransaction { partition, producer_id } => {
+                out.put_u8(b'o');
+                put_partition(&mut out, partition);
+                out.put_i64(producer_id);
+            }
+            Key::AbortedTransaction { partition, last_offset } => {
+                out.put_u8(b'A');
+                put_partition(&mut out, partition);
+                out.put_u64(last_offset as u64);
             }
             Key::DataKey { stream, number } => {
                 out.put_u8(b'k');

@@ -111,6 +111,7 @@ impl Broker {
             settings: &state.settings,
             partitions: &state.partitions,
         };
+        draft.lineage.extend_dormant(|index| end_of(&state.partitions, index));
         let value = change(&mut draft)?;
         let Draft { attributes, overrides, lineage, now_ms, .. } = draft;
         state.attributes = Arc::new(attributes);

@@ -23,7 +23,7 @@ impl Broker {
             let mut batch = Batch::default();
             batch.delete(Family::Meta, Key::Stream(stream.id).encode());
             batch.delete(Family::Meta, Key::Traffic(stream.id).encode());
-            for kind in [b'g', b'k', b'l', b'p'] {
+            for kind in [b'g', b'k', b'l', b'p', b'o', b'A'] {
                 let (from, to) = prefix_range(&[&[kind][..], &stream.id.0.to_be_bytes()].concat());
                 batch.delete_range(from, to);
             }

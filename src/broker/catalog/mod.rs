@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::log::partition::Partition;
 use crate::log::producers::Producers;
 use crate::log::recover;
+use crate::log::transactions::Transactions;
 use crate::log::writer::{Outcome, Writer};
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
@@ -387,7 +388,7 @@ mod uuid_text {
 }
 
 fn empty_partition(id: PartitionId) -> Arc<Partition> {
-    Arc::new(Partition::new(id, 0, Vec::new(), Producers::default()))
+    Arc::new(Partition::new(id, 0, Vec::new(), Producers::default(), Transactions::default()))
 }
 
 fn json(record: &impl Serialize) -> Bytes {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::broker::catalog::NewStream;
-use crate::broker::{AppendError, BrokerOptions};
+use crate::broker::{AppendError, BrokerOptions, Terms};
 use crate::clock::Clock;
 use crate::config::MasterKey;
 use crate::log::partition::{Partition, ReadError};
@@ -119,7 +119,7 @@ async fn append(broker: &Broker, stream: &Stream, sequence: i32, text: &str) -> 
     };
     let producer = Some(Producer { id: 7, epoch: 0, base_sequence: sequence, transactional: false });
     let batch = batch::build(&[record], &Options { compressor: Compressor::None, producer }).unwrap();
-    let ticket = broker.append(stream, PartitionIndex(0), &batch, true, true)?;
+    let ticket = broker.append(stream, PartitionIndex(0), &batch, Terms::default())?;
     Ok(ticket.committed().await?.base_offset.unwrap())
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::broker::catalog::NewStream;
-use crate::broker::{Broker, BrokerOptions, CatalogError};
+use crate::broker::{Broker, BrokerOptions, CatalogError, Terms};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::attributes::{Attributes, Consumer};
@@ -47,7 +47,7 @@ impl Bench {
         let value = Some(Bytes::from(vec![b'v'; size]));
         let record = Record { offset: 0, timestamp: 1_000, key: None, value, headers: Vec::new() };
         let batch = batch::build(&vec![record; records], &Options { compressor: Compressor::None, producer: None });
-        self.broker.append(stream, PartitionIndex(0), &batch.unwrap(), false, true).unwrap().throttle_ms()
+        self.broker.append(stream, PartitionIndex(0), &batch.unwrap(), Terms::default()).unwrap().throttle_ms()
     }
 
     async fn split(&self, stream: &Stream, shard: u32) {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::broker::catalog::NewStream;
 use crate::broker::put::{NewRecord, PutOutcome};
-use crate::broker::{BrokerOptions, CatalogError};
+use crate::broker::{BrokerOptions, CatalogError, Terms};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::attributes::{Attributes, LimitsPolicy, RecordDistribution};
@@ -75,7 +75,7 @@ impl Bench {
         };
         let records: Vec<Record> = values.iter().map(record).collect();
         let batch = batch::build(&records, &Options { compressor, producer: None }).unwrap();
-        let ticket = self.broker.append(stream, PartitionIndex(partition), &batch, false, true).unwrap();
+        let ticket = self.broker.append(stream, PartitionIndex(partition), &batch, Terms::default()).unwrap();
         ticket.committed().await.unwrap();
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::catalog::{Draft, NewStream};
-use super::{Broker, BrokerOptions, CatalogError, Stream};
+use super::{Broker, BrokerOptions, CatalogError, Stream, Terms};
 use crate::clock::Clock;
 use crate::config::MasterKey;
 use crate::log::partition::ReadError;
@@ -24,6 +24,7 @@ use crate::store::memory::MemoryStore;
 
 mod reshard;
 mod retention;
+mod transactions;
 
 const PARTITIONS: u32 = 3;
 /// Small, so that epochs step every few batches.
@@ -188,7 +189,7 @@ impl Rig {
             transactional: false,
         });
         let bytes = values(b"kept", self.written, count, producer);
-        let ticket = self.broker.append(&self.stream, PartitionIndex(partition), &bytes, true, true).unwrap();
+        let ticket = self.broker.append(&self.stream, PartitionIndex(partition), &bytes, Terms::default()).unwrap();
         let at = ticket.committed().await.unwrap();
         let base_offset = at.base_offset.unwrap();
         assert_eq!(base_offset, expected.records.len() as Offset);
@@ -203,7 +204,7 @@ impl Rig {
 
     async fn resend(&mut self, partition: u32) {
         let Some((bytes, base_offset)) = self.expected[&partition].last.clone() else { return };
-        let ticket = self.broker.append(&self.stream, PartitionIndex(partition), &bytes, true, true).unwrap();
+        let ticket = self.broker.append(&self.stream, PartitionIndex(partition), &bytes, Terms::default()).unwrap();
         assert_eq!(ticket.committed().await.unwrap().base_offset, Some(base_offset));
     }
 
@@ -219,10 +220,15 @@ impl Rig {
         let stream = new_stream(&self.broker, "churned").await;
         for n in 0..batches {
             let bytes = values(b"churned", n as u64, 3, None);
-            self.broker.append(&stream, PartitionIndex(0), &bytes, true, true).unwrap().committed().await.unwrap();
+            self.broker
+                .append(&stream, PartitionIndex(0), &bytes, Terms::default())
+                .unwrap()
+                .committed()
+                .await
+                .unwrap();
         }
         self.broker.delete_stream(&stream).await.unwrap();
-        assert!(self.broker.append(&stream, PartitionIndex(0), &values(b"x", 0, 1, None), true, true).is_err());
+        assert!(self.broker.append(&stream, PartitionIndex(0), &values(b"x", 0, 1, None), Terms::default()).is_err());
     }
 
     async fn check(&self) {
@@ -315,7 +321,7 @@ fn nothing_is_visible_or_acknowledged_before_it_is_committed() {
         let rig = Rig::new(1_000).await;
         let held = rig.store.hold_commits();
         let bytes = values(b"kept", 1, 2, None);
-        let ticket = rig.broker.append(&rig.stream, PartitionIndex(0), &bytes, true, true).unwrap();
+        let ticket = rig.broker.append(&rig.stream, PartitionIndex(0), &bytes, Terms::default()).unwrap();
         let log = rig.stream.partition(PartitionIndex(0)).unwrap();
         tokio::task::spawn_blocking(move || {
             held.wait_for_commit();
@@ -335,9 +341,9 @@ fn after_a_commit_of_unknown_outcome_nothing_more_is_written_until_a_restart_tel
         rig.append(0, 1, false).await;
         rig.store.fail_next_commits(1, StoreError::Unknown("the disk went away".into()));
         let bytes = values(b"kept", 2, 1, None);
-        let ticket = rig.broker.append(&rig.stream, PartitionIndex(0), &bytes, true, true).unwrap();
+        let ticket = rig.broker.append(&rig.stream, PartitionIndex(0), &bytes, Terms::default()).unwrap();
         assert!(ticket.committed().await.is_err());
-        assert!(rig.broker.append(&rig.stream, PartitionIndex(1), &bytes, true, true).is_err());
+        assert!(rig.broker.append(&rig.stream, PartitionIndex(1), &bytes, Terms::default()).is_err());
         assert!(rig.broker.failure().is_some());
         assert_eq!(read_all(&rig.broker, &rig.stream, 0, 0).await.len(), 1);
         rig.store = Arc::new(rig.store.survivor(false));

@@ -186,7 +186,7 @@ impl Reshaped {
         let producer = |base_sequence| Producer { id: index.0.into(), epoch: 0, base_sequence, transactional: false };
         let bytes = values(b"kept", self.rig.written, records, sequence.map(producer));
         let append_ms = self.rig.clock.now_ms();
-        let ticket = self.rig.broker.append(&self.rig.stream, index, &bytes, true, true).unwrap();
+        let ticket = self.rig.broker.append(&self.rig.stream, index, &bytes, Terms::default()).unwrap();
         let base_offset = ticket.committed().await.unwrap().base_offset;
         for record in batch::records(&bytes).unwrap() {
             self.kept.push((record.unwrap().value.unwrap(), Kept { append_ms, hash_key }));
@@ -201,7 +201,7 @@ impl Reshaped {
 
     async fn resend(&mut self, index: u32, back: usize) {
         let Some((bytes, answered)) = self.writers.get(&index).and_then(|writer| writer.last.get(back)) else { return };
-        let ticket = self.rig.broker.append(&self.rig.stream, PartitionIndex(index), bytes, true, true).unwrap();
+        let ticket = self.rig.broker.append(&self.rig.stream, PartitionIndex(index), bytes, Terms::default()).unwrap();
         assert_eq!(ticket.committed().await.unwrap().base_offset, *answered, "partition {index}");
     }
 
@@ -394,7 +394,7 @@ async fn append_all((broker, stream): (Arc<Broker>, Arc<Stream>), index: u32) ->
         let again = bytes.clone();
         let times = if n % 5 == 0 { vec![bytes, again] } else { vec![bytes] };
         for bytes in times {
-            let ticket = broker.append(&stream, PartitionIndex(index), &bytes, true, true).unwrap();
+            let ticket = broker.append(&stream, PartitionIndex(index), &bytes, Terms::default()).unwrap();
             sent.push((bytes, ticket));
         }
         tokio::task::yield_now().await;

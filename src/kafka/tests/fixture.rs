@@ -9,7 +9,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use tokio::sync::watch;
 
 use crate::broker::catalog::NewStream;
-use crate::broker::{Broker, BrokerOptions, Stream};
+use crate::broker::{Broker, BrokerOptions, Stream, Terms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::{GroupSettings, Groups};
@@ -81,7 +81,9 @@ impl Fixture {
         };
         let records: Vec<_> = timestamps.iter().map(record).collect();
         let batch = build(&records, &Options { compressor: Compressor::None, producer }).unwrap();
-        let ticket = self.door.broker.append(stream, PartitionIndex(index), &batch, false, true).unwrap();
+        let transactional = producer.is_some_and(|producer| producer.transactional);
+        let terms = Terms { transactional, ..Terms::default() };
+        let ticket = self.door.broker.append(stream, PartitionIndex(index), &batch, terms).unwrap();
         ticket.committed().await.unwrap().base_offset.unwrap()
     }
 }

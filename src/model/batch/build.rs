@@ -64,7 +64,7 @@ pub fn build(records: &[Record], options: &Options) -> Result<Bytes, BatchError>
     seal(&header, options.compressor, &stream[..], BATCH_BYTES_MAX)
 }
 
-fn put_record(body: &mut Vec<u8>, record: &Record, timestamp_delta: i64, offset_delta: i32) {
+pub(super) fn put_record(body: &mut Vec<u8>, record: &Record, timestamp_delta: i64, offset_delta: i32) {
     const ATTRIBUTES: u8 = 0;
     body.put_u8(ATTRIBUTES);
     put_varlong(body, timestamp_delta);

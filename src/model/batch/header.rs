@@ -42,7 +42,7 @@ pub(super) const MAGIC: i8 = 2;
 pub(super) const CODEC_MASK: i16 = 0x07;
 pub(super) const LOG_APPEND_TIME: i16 = 0x08;
 pub(super) const TRANSACTIONAL: i16 = 0x10;
-const CONTROL: i16 = 0x20;
+pub(super) const CONTROL: i16 = 0x20;
 const DELETE_HORIZON: i16 = 0x40;
 
 /// The fields before the records, as they stand in the bytes. Only the length and the magic have been checked.

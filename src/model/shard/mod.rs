@@ -12,10 +12,11 @@
 //! - The open shards cover the hash keys `0..2^128`, each key once.
 //! - Ordinals are never reused and ascend in the list. (The highest ordinal is always open, because whatever closes a
 //!   shard opens a higher one; so forgetting closed shards frees no ordinal.)
-//! - A partition has one open shard, or none: then it is *dormant*, nothing more is appended to its log, and the open
-//!   shard that owns the first of the hash keys it had takes what is addressed to it. The next split wakes it.
+//! - A partition has one open shard, or none: then it is *dormant*, no record is appended to its log (ends of transactions
+//!   may be: [`Lineage::extend_dormant`]), and the open shard that owns the first of the hash keys it had takes what is
+//!   addressed to it. The next split wakes it.
 //! - A partition's leader epochs only grow, also across sleep and forgetting, with start offsets that never go back; its
-//!   generations meet. The number of partitions never shrinks.
+//!   generations meet, but for what was appended to a sleeping log. The number of partitions never shrinks.
 //! - A child's creation second is later than its parents', so that sequence numbers, which begin with that second, sort
 //!   across a reshard. Several reshards within one second therefore run ahead of the clock, a second each.
 //!
@@ -73,7 +74,7 @@ pub struct Lineage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Dormant {
     leader_epoch: i32,
-    /// The end of its log for as long as it sleeps.
+    /// The end of its log, as far as it was told.
     end_offset: Offset,
     /// The first hash key it owned, as a range so that JSON keeps it in decimal.
     hash_key_range: HashKeyRange,
@@ -249,6 +250,14 @@ impl Lineage {
         }
         // A dormant partition whose later generations are forgotten: they held nothing that is still there.
         (floor.unwrap_or(epoch), log_end)
+    }
+
+    /// Takes in where the logs of sleeping partitions end by now, so that their next generations begin there. What stands
+    /// between two generations is no shard's, and of the leader epoch of the one before.
+    pub fn extend_dormant(&mut self, end_of: impl Fn(PartitionIndex) -> Offset) {
+        for (partition, dormant) in &mut self.dormant {
+            dormant.end_offset = dormant.end_offset.max(end_of(*partition));
+        }
     }
 
     /// Drops the closed shards that `gone` says hold nothing any more; tells whether there were any. A partition that

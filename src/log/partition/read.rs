@@ -1,0 +1,141 @@
+//! Batches out: from memory where it has them, else from the store.
+
+use super::Partition;
+use crate::log::disk::scan_segment;
+use crate::log::segment::{self, Segment};
+use crate::log::tail::StoredBatch;
+use crate::log::transactions::Aborted;
+use crate::model::ids::{Offset, PartitionId};
+use crate::store::crypt::{KeyError, KeyRing};
+use crate::store::{Store, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("offset {offset} is not within {log_start}..={end}")]
+    OutOfRange { offset: Offset, log_start: Offset, end: Offset },
+    /// What stands there is sealed, and its key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What memory has of a read.
+pub enum Hot {
+    Batches(Vec<StoredBatch>),
+    /// It stands in the store: [`Partition::read_cold`], on a thread that may block.
+    Cold,
+}
+
+impl Partition {
+    /// Up to here every transaction is over: the end of what is committed, or where the earliest open one begins.
+    pub fn last_stable_offset(&self) -> Offset {
+        let index = self.index.read();
+        // What is published shows in the transactions before it does in the end, so this never goes beyond an open one.
+        let first = index.transactions.open().first_offset();
+        self.end_offset().min(first.map_or(Offset::MAX, |first| first.max(index.log_start)))
+    }
+
+    /// The aborted transactions that have an offset in `from..to`, in the order of their markers. Of what lies before the
+    /// last stable offset these are all.
+    pub fn aborted_within(&self, from: Offset, to: Offset) -> Vec<Aborted> {
+        self.index.read().transactions.aborted_within(from, to)
+    }
+
+    /// Batches from the one that holds `offset` on, up to `end` (exclusive), at most `bytes_max` of them, the first
+    /// one whatever its size; from memory if memory has them.
+    pub fn read_hot(&self, offset: Offset, end: Offset, bytes_max: usize) -> Result<Hot, ReadError> {
+        let committed = self.end_offset();
+        let index = self.index.read();
+        if offset < index.log_start || offset > committed {
+            return Err(ReadError::OutOfRange { offset, log_start: index.log_start, end: committed });
+        }
+        let end = end.min(committed);
+        if offset >= end {
+            return Ok(Hot::Batches(Vec::new()));
+        }
+        Ok(index.tail.read(offset, end, bytes_max).map_or(Hot::Cold, Hot::Batches))
+    }
+
+    /// The same from the store. What cannot be opened ends the page, and is an error where the page would begin with it.
+    /// Blocks.
+    pub fn read_cold(
+        &self,
+        store: &dyn Store,
+        keys: &KeyRing,
+        offset: Offset,
+        end: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredBatch>, ReadError> {
+        let end = end.min(self.end_offset());
+        let mut batches: Vec<StoredBatch> = Vec::new();
+        let mut bytes = 0;
+        let mut next = offset;
+        while next < end && has_room(bytes_max, bytes, batches.len()) {
+            let Some(segment) = self.segment_from(next) else { break };
+            if segment.first_offset >= end {
+                break;
+            }
+            next = next.max(segment.first_offset);
+            // A page ends with the batch that reaches its bound. Asking for half of what is left, again and again, seldom
+            // reads a large batch only to leave it out.
+            let page_bytes = bytes_max.saturating_sub(bytes) / 2;
+            let page = match scan_segment(store, self.id, &segment, next, end, page_bytes) {
+                Ok(page) => page,
+                Err(error) => return self.cut_short(batches, error.into()),
+            };
+            if page.is_empty() {
+                // The segment moved or was dropped between looking and reading: look again, once it shows.
+                match self.segment_from(next) {
+                    Some(now) if now.epoch != segment.epoch => continue,
+                    Some(now) if now.first_offset > next => {
+                        next = now.first_offset;
+                        continue;
+                    }
+                    _ => break,
+                }
+            }
+            for batch in page {
+                if !batches.is_empty() && bytes + batch.batch_len() > bytes_max {
+                    return Ok(batches);
+                }
+                match batch.open(keys, self.id) {
+                    Ok(batch) => {
+                        bytes += batch.batch_len();
+                        next = batch.last_offset + 1;
+                        batches.push(batch);
+                    }
+                    Err(error) => return self.cut_short(batches, error),
+                }
+            }
+        }
+        let log_start = self.log_start();
+        if batches.is_empty() && offset < log_start {
+            return Err(ReadError::OutOfRange { offset, log_start, end });
+        }
+        Ok(batches)
+    }
+
+    /// What a read answers when it can go no further.
+    fn cut_short(&self, batches: Vec<StoredBatch>, error: ReadError) -> Result<Vec<StoredBatch>, ReadError> {
+        // A deleted stream takes its keys with it.
+        if !batches.is_empty() || self.is_deleted() {
+            return Ok(batches);
+        }
+        if let ReadError::Store(error) = &error {
+            let PartitionId { stream, index } = self.id;
+            tracing::error!(%error, stream = stream.0, partition = index.0, "records cannot be read");
+        }
+        Err(error)
+    }
+
+    pub(in crate::log) fn segment_from(&self, offset: Offset) -> Option<Segment> {
+        let index = self.index.read();
+        index.segments.get(segment::find(&index.segments, offset)).cloned()
+    }
+}
+
+/// Whether one more batch of the usual size fits; the first always does.
+fn has_room(bytes_max: usize, bytes: usize, batches: usize) -> bool {
+    bytes.checked_div(batches).is_none_or(|usual| bytes_max.saturating_sub(bytes) > usual)
+}
