@@ -155,7 +155,7 @@ async fn a_page_holds_no_more_than_a_few_times_its_limit() {
         let value = Some(Bytes::from_static(b"small"));
         let record = Record { offset: 0, timestamp: 5, key: None, value, headers: vec![header.clone()] };
         let batch = batch::build(&[record], &Options { compressor: Compressor::None, producer: None }).unwrap();
-        bench.broker.append(&stream, PartitionIndex(0), &batch, false, true).unwrap().committed().await.unwrap();
+        bench.broker.append(&stream, PartitionIndex(0), &batch, Terms::default()).unwrap().committed().await.unwrap();
     }
     let limits = PageLimits { records_max: 1_000, bytes_max: 20_000 };
     let page = bench.page(&stream, 0, 0, limits).await;

@@ -181,6 +181,21 @@ fn a_split_wakes_the_lowest_dormant_partition() {
 }
 
 #[test]
+fn what_is_appended_to_a_sleeping_log_belongs_to_no_generation() {
+    let mut lineage = uniform(2);
+    lineage.merge(ShardOrdinal(0), ShardOrdinal(1), |_| 10, 0).unwrap();
+    lineage.extend_dormant(|_| 12);
+    lineage.extend_dormant(|_| 11);
+    let asleep = PartitionIndex(1);
+    assert_eq!(lineage.end_offset_for_epoch(asleep, 0, 12), (0, 12));
+    let children = lineage.split(ShardOrdinal(2), SplitAt::Midpoint, 20, 0).unwrap();
+    assert_eq!(lineage.shard(children.opens).unwrap().start_offset, 12);
+    assert_eq!(lineage.shard(ShardOrdinal(1)).unwrap().end_offset, Some(10));
+    // Whoever has read it, with the epoch before, finds that epoch to end behind it.
+    assert_eq!(lineage.end_offset_for_epoch(asleep, 0, 30), (0, 12));
+}
+
+#[test]
 fn a_refused_merge_changes_nothing() {
     let mut lineage = uniform(3);
     let before = lineage.clone();
