@@ -13,7 +13,7 @@ use crate::config::{Config, Durability, HostPort};
 use crate::group::{GroupSettings, GroupType, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
-use crate::kafka::{Advertised, Client, Door, conn};
+use crate::kafka::{Advertised, Client, Door, Quotas, conn};
 use crate::kinesis;
 use crate::metrics::{Metrics, Scrape};
 use crate::model::ids::PartitionIndex;
@@ -77,14 +77,15 @@ impl Server {
             values: broker_values(&config, &kafka),
             master_keys: config.master_keys.clone(),
         };
-        let (broker, groups, kinesis) = {
+        let (broker, groups, quotas, kinesis) = {
             let (clock, metrics, settings) = (clock.clone(), metrics.clone(), group_settings(&config));
             let config = config.clone();
             tokio::task::spawn_blocking(move || {
                 let broker = Broker::open(store, options, clock.clone(), metrics)?;
                 let groups = Groups::open(broker.clone(), clock, settings)?;
+                let quotas = Quotas::open(&broker)?;
                 let kinesis = kinesis::Door::open(broker.clone(), config)?;
-                Ok::<_, StoreError>((broker, groups, kinesis))
+                Ok::<_, StoreError>((broker, groups, quotas, kinesis))
             })
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??
@@ -93,7 +94,7 @@ impl Server {
         forget_deleted(&broker, &groups).await;
         let (stopping, watching) = watch::channel(false);
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
-        let door = Door::new(broker.clone(), groups.clone(), config.clone(), listeners, watching.clone());
+        let door = Door::new(broker.clone(), groups.clone(), quotas, config.clone(), listeners, watching.clone());
         let budget = RequestBudget::new(config.memory / 4);
         let state = Arc::new(http_state(&config, &broker, &groups, &kinesis, &watching));
 
@@ -237,6 +238,7 @@ async fn serve_connection(door: Arc<Door>, budget: RequestBudget, socket: TcpStr
         Ending::Closed | Ending::Stopping | Ending::Io(_) => None,
         Ending::Idle => Some("idle"),
         Ending::Unread => Some("unread"),
+        Ending::Throttled => Some("throttled"),
         Ending::FrameLength(_) => Some("frame_length"),
         Ending::UnknownApi(_) => Some("unknown_api"),
         Ending::UnsupportedVersion { .. } => Some("unsupported_version"),

@@ -4,15 +4,10 @@
 //! again. The answer's header never has tagged fields, whatever the version (the codec knows).
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use kafka_protocol::protocol::StrBytes;
 
-use super::{Answer, Context, TABLE, encode_frame};
-
-/// `metadata.version` of Kafka 4.1 (4.1-IV1): UIs derive what a broker can do from it.
-const METADATA_VERSION: i16 = 27;
-const METADATA_VERSION_MIN: i16 = 7;
+use super::{Answer, Context, TABLE, encode_frame, features};
 
 pub async fn api_versions(cx: Context, request: ApiVersionsRequest) -> ApiVersionsResponse {
     // KIP-511: a client that names itself does so in a form that can be a metric's label.
@@ -37,22 +32,11 @@ fn served() -> ApiVersionsResponse {
             .with_min_version(row.advertised_min)
             .with_max_version(row.versions.max)
     });
-    let feature = StrBytes::from_static_str("metadata.version");
     ApiVersionsResponse::default()
         .with_api_keys(api_keys.collect())
-        .with_supported_features(vec![
-            SupportedFeatureKey::default()
-                .with_name(feature.clone())
-                .with_min_version(METADATA_VERSION_MIN)
-                .with_max_version(METADATA_VERSION),
-        ])
+        .with_supported_features(features::supported())
         .with_finalized_features_epoch(0)
-        .with_finalized_features(vec![
-            FinalizedFeatureKey::default()
-                .with_name(feature)
-                .with_min_version_level(METADATA_VERSION)
-                .with_max_version_level(METADATA_VERSION),
-        ])
+        .with_finalized_features(features::finalized())
 }
 
 /// Kafka's `[a-zA-Z0-9](?:[a-zA-Z0-9\\-.]*[a-zA-Z0-9])?`.

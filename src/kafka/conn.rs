@@ -70,6 +70,8 @@ pub enum Ending {
     Idle,
     #[error("answers were not read for too long")]
     Unread,
+    #[error("too many connections from its address")]
+    Throttled,
     #[error("the server stops")]
     Stopping,
     #[error("a frame of {0} bytes")]
@@ -90,8 +92,16 @@ pub enum Ending {
 
 /// Serves one connection until it ends.
 pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, client: Client) -> Ending {
-    let (reader, writer) = socket.into_split();
     let mut stopping = door.stopping.clone();
+    let closes_ms = door.quotas.connected(client.peer.ip(), door.broker.clock().tick_ms());
+    if closes_ms > 0 {
+        // As with Kafka it is held for a while, so that who tries again at once does not try more often.
+        tokio::select! {
+            () = stopped(&mut stopping) => return Ending::Stopping,
+            () = door.broker.clock().sleep_ms(closes_ms) => return Ending::Throttled,
+        }
+    }
+    let (reader, writer) = socket.into_split();
     let mut incoming = Incoming {
         socket: reader,
         received: BytesMut::new(),

@@ -3,7 +3,8 @@
 //! Versions 4 to 18: sessions from 7 on (`sessions`), topic ids from 13 on. Byte limits bound the answer, but the first
 //! batch of an answer comes whatever its size, and whole batches only. `replica_id` is not looked at: there are no
 //! followers. Where limits are enforced, a partition gives nothing while its shard's read pipe owes (`throttle`); the pipe
-//! is the shared one, or the one of a consumer that is registered by the client's id. Transactions are not served yet, so the last stable offset is the high watermark.
+//! is the shared one, or the one of a consumer that is registered by the client's id. A client beyond its quota (`quotas`)
+//! is given nothing either. Transactions are not served yet, so the last stable offset is the high watermark.
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ pub async fn fetch(cx: Context, request: FetchRequest) -> (FetchResponse, Option
         Ok(plan) => plan,
         Err(error) => return (FetchResponse::default().with_error_code(error.code()), None),
     };
-    let limits = Limits::of(&request, cx.door.config.fetch_bytes_max);
+    let limits = Limits::of(&request, cx.door.config.fetch_bytes_max.min(cx.door.quotas.fetch_bytes_max(&cx)));
     loop {
         let grant = tokio::select! {
             biased;
@@ -226,6 +227,11 @@ async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
 }
 
 fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
+    // What the client's quota does not let through is charged to no shard.
+    let quota_ms = cx.door.quotas.fetched(cx, round.bytes);
+    if quota_ms > 0 {
+        return throttled(cx, &plan, quota_ms);
+    }
     let pause_ms = pause_ms(cx, &round);
     if pause_ms > 0 && round.bytes == 0 && !round.failed {
         return throttled(cx, &plan, pause_ms);
@@ -266,7 +272,7 @@ fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
 /// An answer that gives nothing, because nothing that is there may go out yet: empty, as Kafka's, and a session that it
 /// would have opened is not, for a client takes no session from an answer that does not name its partitions.
 fn throttled(cx: &Context, plan: &Plan, pause_ms: i64) -> FetchResponse {
-    let response = FetchResponse::default().with_throttle_time_ms(pause_ms as i32);
+    let response = FetchResponse::default().with_throttle_time_ms(throttle::told_ms(pause_ms));
     if plan.full {
         cx.door.sessions.forget(plan.session_id);
         return response;

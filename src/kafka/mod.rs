@@ -28,6 +28,7 @@ mod cluster;
 mod configs;
 pub mod conn;
 pub mod error;
+mod features;
 mod fetch;
 mod groups;
 mod guard;
@@ -35,6 +36,8 @@ mod names;
 mod offsets;
 mod produce;
 mod producers;
+mod quotas;
+mod security_apis;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -43,6 +46,8 @@ mod topics;
 
 use budget::{AnswerBudget, Grant};
 use guard::Malformed;
+pub use quotas::Quotas;
+use quotas::work::Work;
 
 /// One API: its key, the versions served, and what runs.
 pub struct Row {
@@ -109,6 +114,7 @@ pub struct Door {
     pub groups: Arc<Groups>,
     pub config: Arc<Config>,
     pub listeners: Vec<Advertised>,
+    pub quotas: Quotas,
     sessions: sessions::Sessions,
     answers: AnswerBudget,
     /// Of each row of [`TABLE`].
@@ -121,6 +127,7 @@ impl Door {
     pub fn new(
         broker: Arc<Broker>,
         groups: Arc<Groups>,
+        quotas: Quotas,
         config: Arc<Config>,
         listeners: Vec<Advertised>,
         stopping: watch::Receiver<bool>,
@@ -128,7 +135,7 @@ impl Door {
         let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
         let sessions = sessions::Sessions::new(config.fetch_sessions_max);
         let answers = AnswerBudget::new(config.memory / 4);
-        Arc::new(Door { broker, groups, config, listeners, sessions, answers, api_metrics, stopping })
+        Arc::new(Door { broker, groups, config, listeners, quotas, sessions, answers, api_metrics, stopping })
     }
 
     pub fn node_id(&self) -> BrokerId {
@@ -188,13 +195,16 @@ macro_rules! row {
             advertised_min: <$request as Message>::VERSIONS.min,
             name: stringify!($key),
             run: |cx, body| {
-                let request: $request = guard::decode(body, cx.version)?;
-                let answer = $handler(cx.clone(), request);
+                let mut work = Work::new(&cx);
+                let request: $request = work.at_once(|| guard::decode(body, cx.version))?;
+                let answer = work.at_once(|| $handler(cx.clone(), request));
                 Ok(Started::before_others(async move {
-                    let response = answer.await;
+                    let mut response = work.until_done(answer).await;
                     let mut codes = error::Codes::default();
                     error::note(&mut codes, &response, $codes);
-                    Reply { response: Some(response), error: codes.first(), close: false }.encode(&cx)
+                    let pause_ms = work.tell(&mut response);
+                    let reply = Reply { response: Some(response), error: codes.first(), close: false };
+                    Answer { pause_ms, ..reply.encode(&cx) }
                 }))
             },
         }
@@ -209,11 +219,15 @@ const PRODUCE: Row = Row {
     advertised_min: 0,
     name: "Produce",
     run: |cx, body| {
-        let request: ProduceRequest = guard::decode(body, cx.version)?;
+        let mut work = Work::new(&cx);
+        let bytes = body.len();
+        let request: ProduceRequest = work.at_once(|| guard::decode(body, cx.version))?;
         let answered = request.acks != 0;
-        let (answer, pause_ms) = produce::produce(cx.clone(), request);
+        let (answer, shards_ms) = work.at_once(|| produce::produce(cx.clone(), request));
+        let pause_ms = shards_ms.max(cx.door.quotas.produced(&cx, bytes)).max(work.pause_ms());
         let answer = Box::pin(async move {
-            let response = answer.await;
+            let mut response = answer.await;
+            response.throttle_time_ms = throttle::told_ms(pause_ms);
             let error = produce::first_error(&response);
             // A client that wants no answer learns of an error by losing its connection, as with Kafka.
             let close = !answered && error != 0;
@@ -231,10 +245,11 @@ const FETCH: Row = Row {
     advertised_min: <FetchRequest as Message>::VERSIONS.min,
     name: "Fetch",
     run: |cx, body| {
-        let request: FetchRequest = guard::decode(body, cx.version)?;
+        let mut work = Work::new(&cx);
+        let request: FetchRequest = work.at_once(|| guard::decode(body, cx.version))?;
         Ok(Started::before_others(async move {
-            let (response, grant) = fetch::fetch(cx.clone(), request).await;
-            let (error, pause_ms) = (fetch::first_error(&response), response.throttle_time_ms.into());
+            let (mut response, grant) = work.until_done(fetch::fetch(cx.clone(), request)).await;
+            let (error, pause_ms) = (fetch::first_error(&response), work.tell(&mut response));
             Answer { grant, pause_ms, ..Reply { response: Some(response), error, close: false }.encode(&cx) }
         }))
     },
@@ -369,6 +384,43 @@ pub const TABLE: &[Row] = &[
         cluster::list_partition_reassignments,
         |r: &ListPartitionReassignmentsResponse, c| c.add(r.error_code)
     ),
+    row!(
+        DescribeClientQuotas,
+        DescribeClientQuotasRequest,
+        quotas::handlers::describe_client_quotas,
+        |r: &DescribeClientQuotasResponse, c| c.add(r.error_code)
+    ),
+    row!(
+        AlterClientQuotas,
+        AlterClientQuotasRequest,
+        quotas::handlers::alter_client_quotas,
+        |r: &AlterClientQuotasResponse, c| r.entries.iter().for_each(|entry| c.add(entry.error_code))
+    ),
+    row!(DescribeAcls, DescribeAclsRequest, security_apis::describe_acls, |r: &DescribeAclsResponse, c| {
+        c.add(r.error_code)
+    }),
+    row!(CreateAcls, CreateAclsRequest, security_apis::create_acls, |r: &CreateAclsResponse, c| {
+        r.results.iter().for_each(|result| c.add(result.error_code));
+    }),
+    row!(DeleteAcls, DeleteAclsRequest, security_apis::delete_acls, |r: &DeleteAclsResponse, c| {
+        r.filter_results.iter().for_each(|result| c.add(result.error_code));
+    }),
+    row!(
+        DescribeUserScramCredentials,
+        DescribeUserScramCredentialsRequest,
+        security_apis::describe_user_scram_credentials,
+        |r: &DescribeUserScramCredentialsResponse, c| c.add(r.error_code)
+    ),
+    row!(
+        AlterUserScramCredentials,
+        AlterUserScramCredentialsRequest,
+        security_apis::alter_user_scram_credentials,
+        |r: &AlterUserScramCredentialsResponse, c| r.results.iter().for_each(|user| c.add(user.error_code))
+    ),
+    row!(UpdateFeatures, UpdateFeaturesRequest, features::update_features, |r: &UpdateFeaturesResponse, c| {
+        c.add(r.error_code);
+        r.results.iter().for_each(|feature| c.add(feature.error_code));
+    }),
     row!(DescribeQuorum, DescribeQuorumRequest, cluster::describe_quorum, |r: &DescribeQuorumResponse, c| {
         r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
     }),

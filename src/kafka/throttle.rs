@@ -1,4 +1,5 @@
-//! How long a connection that fetches is to pause (KIP-219). Called by `fetch`; pure but for the counting.
+//! How long a connection is to pause, and how its client is told (KIP-219). Called by `fetch` for what shards' pipes let
+//! through, and by the rows of the table; pure but for the counting.
 //!
 //! Kafka throttles a client by what all its fetches take together; here each shard has a read pipe of its own. A fetch
 //! that finds a pipe open may overdraw it, which makes it owe; while it owes, its partition gives nothing. The connection
@@ -7,11 +8,106 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::messages::*;
+
 use crate::broker::Stream;
 
 /// A consumer's heartbeats may share the connection, and no group's session is shorter than 6 seconds. What is owed
 /// beyond is not forgotten: the next fetch is told the rest.
 pub const PAUSE_MS_MAX: i64 = 5_000;
+
+/// An answer that has a place for the pause.
+pub trait Throttled {
+    /// `None` where Kafka's answer has none: the connection pauses all the same.
+    fn throttle_time_ms(&mut self) -> Option<&mut i32>;
+}
+
+macro_rules! throttled {
+    ($($response:ident)*) => {
+        $(impl Throttled for $response {
+            fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+                Some(&mut self.throttle_time_ms)
+            }
+        })*
+    };
+}
+
+throttled!(
+    AddOffsetsToTxnResponse
+    AddPartitionsToTxnResponse
+    AlterClientQuotasResponse
+    AlterConfigsResponse
+    AlterPartitionReassignmentsResponse
+    AlterReplicaLogDirsResponse
+    AlterShareGroupOffsetsResponse
+    AlterUserScramCredentialsResponse
+    ApiVersionsResponse
+    ConsumerGroupDescribeResponse
+    ConsumerGroupHeartbeatResponse
+    CreateAclsResponse
+    CreatePartitionsResponse
+    CreateTopicsResponse
+    DeleteAclsResponse
+    DeleteGroupsResponse
+    DeleteRecordsResponse
+    DeleteShareGroupOffsetsResponse
+    DeleteTopicsResponse
+    DescribeAclsResponse
+    DescribeClientQuotasResponse
+    DescribeClusterResponse
+    DescribeConfigsResponse
+    DescribeGroupsResponse
+    DescribeLogDirsResponse
+    DescribeProducersResponse
+    DescribeShareGroupOffsetsResponse
+    DescribeTopicPartitionsResponse
+    DescribeTransactionsResponse
+    DescribeUserScramCredentialsResponse
+    ElectLeadersResponse
+    EndTxnResponse
+    FetchResponse
+    FindCoordinatorResponse
+    HeartbeatResponse
+    IncrementalAlterConfigsResponse
+    InitProducerIdResponse
+    JoinGroupResponse
+    LeaveGroupResponse
+    ListConfigResourcesResponse
+    ListGroupsResponse
+    ListOffsetsResponse
+    ListPartitionReassignmentsResponse
+    ListTransactionsResponse
+    MetadataResponse
+    OffsetCommitResponse
+    OffsetDeleteResponse
+    OffsetFetchResponse
+    OffsetForLeaderEpochResponse
+    ProduceResponse
+    ShareAcknowledgeResponse
+    ShareFetchResponse
+    ShareGroupDescribeResponse
+    ShareGroupHeartbeatResponse
+    SyncGroupResponse
+    TxnOffsetCommitResponse
+    UpdateFeaturesResponse
+);
+
+impl Throttled for DescribeQuorumResponse {
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        None
+    }
+}
+
+impl Throttled for WriteTxnMarkersResponse {
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        None
+    }
+}
+
+/// As an answer has it.
+pub fn told_ms(pause_ms: i64) -> i32 {
+    i32::try_from(pause_ms).unwrap_or(i32::MAX)
+}
 
 /// What a partition can give after an answer.
 #[derive(Clone, Copy, Debug)]

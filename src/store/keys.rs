@@ -17,6 +17,7 @@
 //! | Meta | `'b'` | the broker's altered settings: JSON, `broker::catalog` |
 //! | Meta | `'x'` | the cluster's secret: 32 bytes, `broker::secret` |
 //! | Meta | `'a'` | what the account has set: JSON, `kinesis::account` |
+//! | Meta | `'Q', entity as JSON` | a client's quotas: JSON, `kafka::quotas` |
 //! | Meta | `'G', group` | a consumer group: JSON, `group` |
 //! | Meta | `'O', group, 0, topic, 0, partition u32` | a committed offset: JSON, `group` |
 //! | Meta | `'q', group, 0, topic, 0, partition u32, producer id u64` | an offset that an open transaction commits: JSON, `group` |
@@ -63,6 +64,8 @@ pub enum Key<'a> {
     BrokerSettings,
     Secret,
     Account,
+    /// The entity as JSON.
+    ClientQuota(&'a str),
     Group(&'a str),
     CommittedOffset {
         group: &'a str,
@@ -129,6 +132,10 @@ impl Key<'_> {
             Key::BrokerSettings => out.put_u8(b'b'),
             Key::Secret => out.put_u8(b'x'),
             Key::Account => out.put_u8(b'a'),
+            Key::ClientQuota(entity) => {
+                out.put_u8(b'Q');
+                out.put_slice(entity.as_bytes());
+            }
             Key::Group(group) => {
                 out.put_u8(b'G');
                 out.put_slice(group.as_bytes());

@@ -24,6 +24,10 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderP
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::messages::{
+    alter_client_quotas_request, alter_user_scram_credentials_request, create_acls_request, delete_acls_request,
+    describe_client_quotas_request, update_features_request,
+};
+use kafka_protocol::messages::{
     alter_configs_request, describe_producers_request, describe_quorum_request, describe_topic_partitions_request,
     incremental_alter_configs_request,
 };
@@ -57,7 +61,7 @@ fn sample<R: Request + 'static>(make: impl Fn(i16) -> R + 'static) -> Sample {
 }
 
 pub fn all(topic_id: Uuid) -> Vec<Sample> {
-    [records(topic_id), groups(), topics(), settings(), cluster()].into_iter().flatten().collect()
+    [records(topic_id), groups(), topics(), settings(), cluster(), clients()].into_iter().flatten().collect()
 }
 
 fn records(topic_id: Uuid) -> Vec<Sample> {
@@ -296,6 +300,47 @@ fn cluster() -> Vec<Sample> {
                 .with_topic_name(topic("__cluster_metadata"))
                 .with_partitions(vec![partition]);
             DescribeQuorumRequest::default().with_topics(vec![wanted])
+        }),
+    ]
+}
+
+/// Who may do how much.
+fn clients() -> Vec<Sample> {
+    let acl =
+        || create_acls_request::AclCreation::default().with_resource_name(text("t")).with_principal(text("User:a"));
+    vec![
+        sample(|_| {
+            let user = describe_client_quotas_request::ComponentData::default()
+                .with_entity_type(text("user"))
+                .with_match_type(2)
+                .with_match(None);
+            DescribeClientQuotasRequest::default().with_components(vec![user])
+        }),
+        sample(|_| {
+            let client = alter_client_quotas_request::EntityData::default()
+                .with_entity_type(text("client-id"))
+                .with_entity_name(Some(text("nobody")));
+            let op =
+                alter_client_quotas_request::OpData::default().with_key(text("producer_byte_rate")).with_value(1_000.0);
+            let entry = alter_client_quotas_request::EntryData::default().with_entity(vec![client]).with_ops(vec![op]);
+            AlterClientQuotasRequest::default().with_entries(vec![entry])
+        }),
+        sample(|_| DescribeAclsRequest::default().with_resource_type_filter(1)),
+        sample(move |_| CreateAclsRequest::default().with_creations(vec![acl()])),
+        sample(|_| {
+            let filter = delete_acls_request::DeleteAclsFilter::default().with_resource_type_filter(1);
+            DeleteAclsRequest::default().with_filters(vec![filter])
+        }),
+        sample(|_| DescribeUserScramCredentialsRequest::default().with_users(None)),
+        sample(|_| {
+            let gone = alter_user_scram_credentials_request::ScramCredentialDeletion::default().with_name(text("a"));
+            AlterUserScramCredentialsRequest::default().with_deletions(vec![gone])
+        }),
+        sample(|_| {
+            let update = update_features_request::FeatureUpdateKey::default()
+                .with_feature(text("metadata.version"))
+                .with_max_version_level(27);
+            UpdateFeaturesRequest::default().with_feature_updates(vec![update])
         }),
     ]
 }

@@ -216,3 +216,61 @@ async fn what_would_have_been_throttled_is_counted() {
     assert_eq!((throttled("slowed", "observe"), throttled("slowed", "enforce")), (0.0, 1.0));
     assert_eq!(told["anabranch_throttle_seconds_total{direction=\"write\",topic=\"slowed\"}"], 0.5);
 }
+
+async fn limit(client: &mut Client, client_id: &str, quota: &str, value: f64) {
+    use kafka_protocol::messages::AlterClientQuotasRequest;
+    use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+    let text = crate::harness::text;
+    let entity = EntityData::default().with_entity_type(text("client-id")).with_entity_name(Some(text(client_id)));
+    let op = OpData::default().with_key(text(quota)).with_value(value);
+    let entry = EntryData::default().with_entity(vec![entity]).with_ops(vec![op]);
+    let altered = client.call(AlterClientQuotasRequest::default().with_entries(vec![entry]), 1).await;
+    assert_eq!(altered.entries[0].error_code, 0);
+}
+
+#[tokio::test]
+async fn a_producer_beyond_its_quota_is_told_and_not_read_from() {
+    let broker = Broker::start().await;
+    broker.create_topic("t", 1).await;
+    let mut client = broker.connect().await;
+    limit(&mut client, "client", "producer_byte_rate", 100.0).await;
+    // It holds after a restart.
+    let broker = broker.restart().await;
+    let mut client = broker.connect().await;
+    let request = produce("t", 0, batch(&["v".repeat(2_000).as_str()]), -1);
+    let answer = client.call(request, PRODUCE).await;
+    // Its 2,000 bytes and a little more over ten seconds are twice what may be.
+    let pause_ms = i64::from(answer.throttle_time_ms);
+    assert!((10_000..13_000).contains(&pause_ms), "{pause_ms}");
+    assert_eq!(answer.responses[0].partition_responses[0].base_offset, 0);
+    client.send(HeartbeatRequest::default(), 4).await;
+    broker.clock.advance(pause_ms - 1);
+    assert!(!client.has_news().await);
+    broker.clock.advance(1);
+    client.receive::<HeartbeatRequest>(4).await;
+    limit(&mut client, "client", "producer_byte_rate", 1e9).await;
+    assert_eq!(client.call(produce("t", 0, small(1), -1), PRODUCE).await.throttle_time_ms, 0);
+}
+
+#[tokio::test]
+async fn a_consumer_beyond_its_quota_is_given_nothing_until_its_pause_is_over() {
+    let broker = Broker::start().await;
+    filled(&broker, "t", 3).await;
+    let mut client = broker.connect().await;
+    limit(&mut client, "client", "consumer_byte_rate", 60_000.0).await;
+    let first = client.call(large_fetch("t", 0, 4), FETCH).await;
+    assert_eq!((first.throttle_time_ms, sizes(&first) > MIB / 2), (0, true), "ten seconds' worth holds one batch");
+    let second = client.call(large_fetch("t", 1, 4), FETCH).await;
+    assert_eq!(sizes(&second), 0);
+    let pause_ms = i64::from(second.throttle_time_ms);
+    assert!((7_000..8_000).contains(&pause_ms), "{pause_ms}");
+    client.send(large_fetch("t", 1, 4), FETCH).await;
+    broker.clock.advance(pause_ms - 1);
+    assert!(!client.has_news().await);
+    broker.clock.advance(1);
+    // The first is still within the windows: nothing came since, so that the next is told the rest.
+    let third = client.receive::<FetchRequest>(FETCH).await;
+    broker.clock.advance(third.throttle_time_ms.into());
+    broker.clock.advance(5_000);
+    assert!(sizes(&client.call(large_fetch("t", 1, 4), FETCH).await) > MIB / 2);
+}

@@ -13,7 +13,7 @@ use crate::broker::{Broker, BrokerOptions, Stream, Terms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::{GroupSettings, Groups};
-use crate::kafka::{Advertised, Client, Context, Door, encode_frame};
+use crate::kafka::{Advertised, Client, Context, Door, Quotas, encode_frame};
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
 use crate::model::batch::{Compressor, Options, Producer, Record, build};
@@ -50,7 +50,8 @@ impl Fixture {
         let listener = |name: &str, port| Advertised { name: name.into(), host: format!("{name}.example"), port };
         let listeners = vec![listener("inside", 9092), listener("outside", 19092)];
         let (stopping, watching) = watch::channel(false);
-        Fixture { door: Door::new(broker, groups, Arc::new(config), listeners, watching), _stopping: stopping }
+        let quotas = Quotas::open(&broker).unwrap();
+        Fixture { door: Door::new(broker, groups, quotas, Arc::new(config), listeners, watching), _stopping: stopping }
     }
 
     /// Of a client that speaks `version` and came by the second listener.

@@ -18,26 +18,31 @@ use kafka_protocol::protocol::StrBytes;
 use super::{PARTITIONS_MAX, Refusal, assignment, collisions, default_partitions, distinct};
 use crate::broker::catalog::NewStream;
 use crate::kafka::names::{self, Collisions};
-use crate::kafka::{Context, error};
+use crate::kafka::{Context, error, throttle};
 use crate::model::attributes::Attributes;
 use crate::model::settings::{BrokerSettings, Overrides, describe, topic};
 
 /// Versions that answer with what was made: partitions, replicas, settings.
 const DETAILS_FROM: i16 = 5;
+/// Versions that refuse what goes beyond a quota.
+const STRICT_FROM: i16 = 6;
 
 pub async fn create_topics(cx: Context, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let collisions = collisions(&cx, request.topics.iter().map(|topic| topic.name.as_str()));
     let settings = cx.door.broker.settings();
     let mut planner = Planner { cx: &cx, collisions, settings: &settings, room: PARTITIONS_MAX };
+    let mut mutations = cx.door.quotas.mutations(&cx, STRICT_FROM);
     let plans: Vec<_> = distinct(&request.topics, |topic| &topic.name)
         .map(|(topic, repeated)| {
             let plan = if repeated { Err(Refusal::duplicate_name()) } else { planner.plan(topic) };
+            let plan = plan.and_then(|new| mutations.take(new.partitions.get()).map(|()| new));
             (topic.name.clone(), plan)
         })
         .collect();
+    let pause_ms = throttle::told_ms(mutations.pause_ms);
     // All are queued before any is awaited, so that they become durable together.
     let made = plans.into_iter().map(|(name, plan)| make(&cx, &settings, name, plan, request.validate_only));
-    CreateTopicsResponse::default().with_topics(join_all(made).await)
+    CreateTopicsResponse::default().with_topics(join_all(made).await).with_throttle_time_ms(pause_ms)
 }
 
 /// Judges the topics of one request.

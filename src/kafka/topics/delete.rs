@@ -14,7 +14,10 @@ use uuid::Uuid;
 
 use super::{Refusal, distinct};
 use crate::broker::{CatalogError, Stream};
-use crate::kafka::{Context, error, names};
+use crate::kafka::{Context, error, names, throttle};
+
+/// Versions that refuse what goes beyond a quota.
+const STRICT_FROM: i16 = 5;
 
 pub async fn delete_topics(cx: Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = |name| DeleteTopicState::default().with_name(Some(name));
@@ -26,20 +29,22 @@ pub async fn delete_topics(cx: Context, request: DeleteTopicsRequest) -> DeleteT
     for stream in found.iter().filter_map(|(_, found)| found.as_ref().ok()) {
         *times_named.entry(stream.topic_id).or_default() += 1;
     }
+    let mut mutations = cx.door.quotas.mutations(&cx, STRICT_FROM);
     let judged = found.into_iter().map(|(topic, found)| {
         let found = found.and_then(|stream| match times_named.get(&stream.topic_id) {
             Some(2..) => {
                 let message = "The provided topic name maps to an ID that was already supplied.";
                 Err(Refusal::new(ResponseError::InvalidRequest, message))
             }
-            _ => Ok(stream),
+            _ => mutations.take(stream.partition_count()).map(|()| stream),
         });
         delete(&cx, topic, found)
     });
     // All are queued before any is awaited, so that they become durable together.
     let answers = join_all(judged).await;
+    let pause_ms = throttle::told_ms(mutations.pause_ms);
     forget_offsets(&cx, &answers).await;
-    DeleteTopicsResponse::default().with_responses(answers)
+    DeleteTopicsResponse::default().with_responses(answers).with_throttle_time_ms(pause_ms)
 }
 
 async fn forget_offsets(cx: &Context, answers: &[DeletableTopicResult]) {

@@ -11,19 +11,28 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 
 use super::{PARTITIONS_MAX, Refusal, assignment, distinct};
 use crate::broker::Stream;
-use crate::kafka::{Context, names};
+use crate::kafka::{Context, names, throttle};
+
+/// Versions that refuse what goes beyond a quota.
+const STRICT_FROM: i16 = 3;
 
 pub async fn create_partitions(cx: Context, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut room = PARTITIONS_MAX;
+    let mut mutations = cx.door.quotas.mutations(&cx, STRICT_FROM);
     let plans: Vec<_> = distinct(&request.topics, |topic| &topic.name)
         .map(|(topic, repeated)| {
             let plan = if repeated { Err(Refusal::duplicate_name()) } else { plan(&cx, topic, &mut room) };
+            let plan = plan.and_then(|(stream, target)| {
+                mutations.take(target.saturating_sub(stream.partition_count()))?;
+                Ok((stream, target))
+            });
             (topic, plan)
         })
         .collect();
+    let pause_ms = throttle::told_ms(mutations.pause_ms);
     // All are queued before any is awaited, so that they become durable together.
     let grown = plans.into_iter().map(|(topic, plan)| grow(&cx, topic, plan, request.validate_only));
-    CreatePartitionsResponse::default().with_results(join_all(grown).await)
+    CreatePartitionsResponse::default().with_results(join_all(grown).await).with_throttle_time_ms(pause_ms)
 }
 
 /// The stream and how many partitions it is to have.

@@ -97,6 +97,8 @@ async fn ensure_topic(cx: &Context, name: &str, collisions: &Collisions) -> Resu
         overrides: BTreeMap::new(),
         attributes: Attributes::new(cx.door.broker.clock().now_ms()),
     };
+    // Metadata cannot tell that the quota is used up; what is made counts all the same.
+    cx.door.quotas.mutated(cx, new.partitions.get());
     match cx.door.broker.create_stream(new).await {
         Ok(stream) => {
             tracing::info!(topic = name, partitions = stream.partition_count(), "topic made when asked for");
