@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::broker::{Broker, CatalogError, Stream};
 use crate::log::segment::Segment;
 use crate::model::ids::Offset;
-use crate::model::settings::{CleanupPolicy, StreamSettings};
+use crate::model::settings::StreamSettings;
 
 /// Looks for what has expired until the task is dropped.
 pub async fn run(broker: Arc<Broker>, interval_ms: i64, producer_expiration_ms: i64) {
@@ -84,7 +84,7 @@ fn surplus_until<'a>(
     mut bytes: u64,
     settings: &StreamSettings,
 ) -> Option<Offset> {
-    if settings.cleanup_policy == CleanupPolicy::Keep {
+    if !settings.cleanup_policy.deletes() {
         return None;
     }
     let bytes_kept = u64::try_from(settings.retention_bytes).unwrap_or(u64::MAX);

@@ -92,7 +92,7 @@ impl Broker {
         let validated = batch::validate(&one, &rules)?;
         let bytes = validated.rewritten.as_deref().unwrap_or(&one);
         let log_append_time = rules.timestamp_type == TimestampType::LogAppendTime;
-        let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.segment_ms };
+        let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.roll_ms() };
         // Held through the append: a split must not come between the epoch and the offset.
         let state = stream.state.read();
         let partition = state.partition(index).ok_or(AppendError::NoSuchPartition)?;

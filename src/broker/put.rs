@@ -143,7 +143,7 @@ impl Broker {
         let partition = state.partitions.get(shard.partition.0 as usize).ok_or(PutError::Deleted)?;
         let bytes = batch.finish().map_err(|error| PutError::Store(StoreError::NotDone(error.to_string())))?;
         let settings = &state.settings;
-        let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.segment_ms };
+        let roll = RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.roll_ms() };
         let leader_epoch = shard.leader_epoch;
         let new = NewBatch { bytes: &bytes, marker: None, leader_epoch, log_append_time: true, roll, data_key };
         match partition.append(&self.writer, new, now_ms)? {

@@ -9,7 +9,7 @@ use crate::broker::{Broker, CatalogError, Stream};
 use crate::log::partition::Partition;
 use crate::log::times::Sought;
 use crate::model::ids::Offset;
-use crate::model::settings::{CleanupPolicy, StreamSettings};
+use crate::model::settings::StreamSettings;
 use crate::model::shard::Shard;
 use crate::store::StoreError;
 
@@ -79,6 +79,6 @@ impl Broker {
 
 /// What was appended before this has expired at `now_ms`; none if nothing ever does.
 pub(super) fn expiry(settings: &StreamSettings, now_ms: i64) -> Option<i64> {
-    let expires = settings.retention_ms >= 0 && settings.cleanup_policy != CleanupPolicy::Keep;
+    let expires = settings.retention_ms >= 0 && settings.cleanup_policy.deletes();
     expires.then(|| now_ms.saturating_sub(settings.retention_ms))
 }

@@ -123,6 +123,8 @@ impl Broker {
                 batches => batches?,
             };
             if batches.is_empty() {
+                // Compaction has left nothing between here and the shard's end.
+                page.next = span.end;
                 break;
             }
             let (before, read_bytes) = (page.records.len(), batches.iter().map(StoredBatch::batch_len).sum::<usize>());

@@ -63,6 +63,12 @@ impl Segment {
         self.has_producers |= has_producer;
     }
 
+    /// Whether `now` is this segment at the same place in the store, perhaps longer if it is still open.
+    pub fn is_where(&self, now: &Segment) -> bool {
+        let place = |segment: &Segment| (segment.epoch, segment.first_offset, segment.closed);
+        place(self) == place(now) && (!self.closed || self.end_offset == now.end_offset)
+    }
+
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(ENCODED_LEN);
         out.put_u8(LAYOUT);
@@ -96,7 +102,7 @@ impl Segment {
     }
 }
 
-/// The position in `segments` (ascending, without holes except where trimmed) of the one that holds `offset`, or of
+/// The position in `segments` (ascending, without holes except where trimmed or compacted) of the one that holds `offset`, or of
 /// the first after it.
 pub fn find(segments: &[Segment], offset: Offset) -> usize {
     segments.partition_point(|segment| segment.end_offset <= offset)

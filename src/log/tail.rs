@@ -41,6 +41,8 @@ impl StoredBatch {
 #[derive(Debug, Default)]
 pub struct Tail {
     batches: VecDeque<StoredBatch>,
+    /// Batches that were left out before their time and that [`Tail::drop_oldest`] is still going to be called for.
+    left_out: usize,
 }
 
 impl Tail {
@@ -49,13 +51,22 @@ impl Tail {
     }
 
     pub fn drop_oldest(&mut self) {
-        self.batches.pop_front();
+        match self.left_out.checked_sub(1) {
+            Some(left_out) => self.left_out = left_out,
+            None => drop(self.batches.pop_front()),
+        }
     }
 
-    /// The batch that holds `offset`.
-    pub fn holding(&self, offset: Offset) -> Option<&StoredBatch> {
-        let at = self.batches.partition_point(|batch| batch.last_offset < offset);
-        self.batches.get(at).filter(|batch| batch.base_offset <= offset)
+    /// Leaves out the batches before `offset`: the store has others in their place.
+    pub fn leave_out(&mut self, offset: Offset) {
+        let outdated = self.batches.partition_point(|batch| batch.last_offset < offset);
+        self.left_out += self.batches.drain(..outdated).count();
+    }
+
+    /// The batch that holds `offset`, or the first behind it. None when the tail begins after `offset`, or ends before.
+    pub fn first_from(&self, offset: Offset) -> Option<&StoredBatch> {
+        self.batches.front().filter(|first| first.base_offset <= offset)?;
+        self.batches.get(self.batches.partition_point(|batch| batch.last_offset < offset))
     }
 
     /// The first batch appended at `ms` or later. None where it may lie before the tail, or is not there yet.
@@ -119,5 +130,17 @@ mod tests {
         assert_eq!(bases(tail.read(10, 40, 1_000)), None);
         assert_eq!(bases(tail.read(20, 40, 1_000)), Some(vec![20, 30]));
         assert_eq!(bases(Tail::default().read(0, 0, 1)), None);
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_dropped_again() {
+        let mut tail = tail();
+        tail.leave_out(29);
+        assert_eq!(bases(tail.read(10, 40, 1_000)), None);
+        assert_eq!(bases(tail.read(20, 40, 1_000)), Some(vec![20, 30]));
+        tail.drop_oldest();
+        assert_eq!(bases(tail.read(20, 40, 1_000)), Some(vec![20, 30]));
+        tail.drop_oldest();
+        assert_eq!(bases(tail.read(30, 40, 1_000)), Some(vec![30]));
     }
 }

@@ -16,6 +16,14 @@ pub struct Sought {
     pub append_ms: Option<i64>,
 }
 
+/// A batch that a search came to.
+struct Found {
+    base_offset: Offset,
+    /// Inclusive.
+    last_offset: Offset,
+    appended_ms: i64,
+}
+
 impl Partition {
     /// Whether all that can be read was appended at `ms` or later, as far as memory knows.
     pub fn begins_at_or_after(&self, ms: i64) -> bool {
@@ -51,39 +59,44 @@ impl Partition {
         let Some(segment) = self.segments().into_iter().find(|segment| segment.last_append_ms >= ms) else {
             return Ok(nothing);
         };
-        // What lies before `from` is older than `ms`, what lies from `until` on is not.
+        // What lies before `from` is older than `ms`, what lies from `until` on is not. Compaction leaves offsets at which
+        // nothing stands any more.
         let (mut from, mut until) = (segment.first_offset.max(self.log_start()), segment.end_offset.min(end));
-        let mut append_ms = None;
+        let mut found = Sought { offset: until, append_ms: None };
         while from < until {
             let middle = from + (until - from) / 2;
-            let Some((first, last, appended_ms)) = self.holding(store, middle)? else {
-                // Trimmed meanwhile, or deleted.
-                from = from.max(self.log_start()).max(middle + 1);
-                continue;
-            };
-            match appended_ms >= ms {
-                true => (until, append_ms) = (first, Some(appended_ms)),
-                false => from = last + 1,
+            match self.first_from(store, middle, until)? {
+                // Nothing stands there, or it was trimmed meanwhile.
+                None => until = middle,
+                Some(first) if first.appended_ms >= ms => {
+                    found = Sought { offset: first.base_offset, append_ms: Some(first.appended_ms) };
+                    until = middle.min(first.base_offset);
+                }
+                Some(first) => from = first.last_offset + 1,
             }
         }
-        Ok(if from < end { Sought { offset: from, append_ms } } else { nothing })
+        found.offset = found.offset.max(self.log_start());
+        Ok(if found.offset < end { found } else { nothing })
     }
 
-    /// First and last offset and append time of the batch that holds `offset`; none if it is no longer there.
-    fn holding(&self, store: &dyn Store, offset: Offset) -> Result<Option<(Offset, Offset, i64)>, StoreError> {
+    /// The batch that holds `offset`, or the first behind it, if it begins before `until`.
+    fn first_from(&self, store: &dyn Store, offset: Offset, until: Offset) -> Result<Option<Found>, StoreError> {
         let mut looked: Option<Segment> = None;
         loop {
-            if let Some(batch) = self.index.read().tail.holding(offset) {
-                return Ok(Some((batch.base_offset, batch.last_offset, batch.append_time_ms())));
+            if let Some(batch) = self.index.read().tail.first_from(offset) {
+                let (base_offset, last_offset) = (batch.base_offset, batch.last_offset);
+                let found = Found { base_offset, last_offset, appended_ms: batch.append_time_ms() };
+                return Ok(Some(found).filter(|found| found.base_offset < until));
             }
             // A segment that has moved is looked for once more where it is now.
-            let segment = self.segment_from(offset).filter(|segment| segment.first_offset <= offset);
-            let Some(segment) = segment.filter(|now| looked.as_ref().is_none_or(|before| before.epoch != now.epoch))
-            else {
+            let segment = self.segment_from(offset).filter(|segment| segment.first_offset < until);
+            let Some(segment) = segment.filter(|now| looked.as_ref().is_none_or(|before| !before.is_where(now))) else {
                 return Ok(None);
             };
-            if let Some(batch) = scan_segment(store, self.id, &segment, offset, offset + 1, 1)?.first() {
-                return Ok(Some((batch.base_offset, batch.last_offset, batch.stored.append_time_ms)));
+            let from = offset.max(segment.first_offset);
+            if let Some(batch) = scan_segment(store, self.id, &segment, from, until, 1)?.first() {
+                let (base_offset, last_offset) = (batch.base_offset, batch.last_offset);
+                return Ok(Some(Found { base_offset, last_offset, appended_ms: batch.stored.append_time_ms }));
             }
             looked = Some(segment);
         }

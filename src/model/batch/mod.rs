@@ -3,7 +3,8 @@
 //! The Kafka door takes a batch out of a Produce request ([`single_batch`]), the log judges it ([`validate`]) and lays it
 //! into the store's value ([`assemble`]); ListOffsets and whoever needs records inside use [`offset_for_timestamp`],
 //! [`offset_of_max_timestamp`] and [`records`]; [`build`] encodes a batch from records, [`Plain`] the ones that the broker
-//! writes itself; [`Marker`] the ends of transactions; [`partition_key`] names a record's key where keys are texts.
+//! writes itself; [`Marker`] the ends of transactions; [`filter`] takes records out of a stored one; [`partition_key`]
+//! names a record's key where keys are texts.
 //!
 //! Invariants:
 //! - Counts and lengths found inside are claims. Nothing is allocated by a claim, no loop runs longer than the bytes that
@@ -41,6 +42,7 @@ mod control;
 mod cursor;
 mod error;
 mod exchange;
+mod filter;
 mod header;
 mod plain;
 mod records;
@@ -55,6 +57,7 @@ pub use codec::{Codec, Compressor};
 pub use control::Marker;
 pub use error::{BatchError, ErrorKind, RECORD_ERRORS_MAX, RecordError, RecordErrors, RecordFault};
 pub use exchange::{PARTITION_KEY_CHARS_MAX, partition_key};
+pub use filter::{Filtered, emptied, filter, with_delete_horizon};
 pub use header::{HEADER_LEN, Header, Split, at, single_batch, split};
 pub use plain::Plain;
 pub use records::{Record, RecordHeader, Records, offset_for_timestamp, offset_of_max_timestamp, records};

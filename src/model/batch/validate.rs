@@ -42,7 +42,7 @@ impl Rules {
             after_max_ms: settings.timestamp_after_max_ms,
             now_ms,
             compression: settings.compression,
-            require_keys: false,
+            require_keys: settings.cleanup_policy.compacts(),
             transactional: false,
         }
     }

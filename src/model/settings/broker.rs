@@ -494,7 +494,7 @@ mod tests {
             replace(&[("log.roll.ms", "0")]).unwrap_err().to_string(),
             "Invalid value 0 for configuration log.roll.ms: Value must be at least 1"
         );
-        assert!(replace(&[("log.cleanup.policy", "compact")]).is_err());
+        assert!(replace(&[("log.cleanup.policy", "compacted")]).is_err());
         let long = "x".repeat(32_768);
         assert_eq!(replace(&[("my.plugin.key", &long)]), Err(SettingError::TooLong));
         assert_eq!(replace(&[(&long, "v")]), Err(SettingError::TooLong));

@@ -44,8 +44,8 @@ pub enum Check {
     GzipLevel,
     /// `*`, or a list of `partition:broker`.
     ThrottledReplicas,
-    /// `delete`, or an empty list; `compact` is refused because nothing compacts.
-    CleanupPolicy,
+    /// A list of any of these.
+    EachOf(&'static [&'static str]),
     /// Must be off, because there is no tiered storage.
     NoTieredStorage,
 }
@@ -117,7 +117,9 @@ impl Check {
                 Err(invalid(name, &level.to_string(), "Value must be between 1 and 9 or equal to -1"))
             }
             (Check::ThrottledReplicas, Value::List(items)) => throttled_replicas(name, items),
-            (Check::CleanupPolicy, Value::List(items)) => cleanup_policy(name, items),
+            (Check::EachOf(allowed), Value::List(items)) => {
+                items.iter().try_for_each(|item| one_of(name, item, allowed))
+            }
             (Check::NoTieredStorage, Value::Boolean(true)) => Err(SettingError::NoTieredStorage),
             _ => Ok(()),
         }
@@ -197,20 +199,6 @@ fn one_of(name: &str, text: &str, allowed: &[&str]) -> Result<(), SettingError> 
         return Ok(());
     }
     Err(invalid(name, text, &format!("String must be one of: {}", allowed.join(", "))))
-}
-
-fn cleanup_policy(name: &str, items: &[String]) -> Result<(), SettingError> {
-    for item in items {
-        one_of(name, item, &["compact", "delete"])?;
-        if item == "compact" {
-            return Err(invalid(
-                name,
-                item,
-                "log compaction is not supported by this broker; the policy must be delete",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn throttled_replicas(name: &str, items: &[String]) -> Result<(), SettingError> {
@@ -294,11 +282,11 @@ mod tests {
         assert_eq!(parse(ValueType::Int, Check::GzipLevel, "0"), refused("0", reason));
         assert!(parse(ValueType::Int, Check::GzipLevel, "-1").is_ok());
         assert_eq!(
-            parse(ValueType::List, Check::CleanupPolicy, "delete,gone"),
+            parse(ValueType::List, Check::EachOf(&["compact", "delete"]), "delete,gone"),
             refused("gone", "String must be one of: compact, delete")
         );
-        assert!(parse(ValueType::List, Check::CleanupPolicy, "compact,delete").unwrap_err().contains("not supported"));
-        assert!(parse(ValueType::List, Check::CleanupPolicy, "").is_ok());
+        assert!(parse(ValueType::List, Check::EachOf(&["compact", "delete"]), "compact, delete").is_ok());
+        assert!(parse(ValueType::List, Check::EachOf(&["compact", "delete"]), "").is_ok());
         assert_eq!(
             parse(ValueType::Boolean, Check::NoTieredStorage, "true").unwrap_err(),
             "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."

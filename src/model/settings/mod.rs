@@ -26,7 +26,7 @@ pub use alter::{Change, Op};
 pub use broker::{BrokerSettings, BrokerValues, DynamicSettings, Scope};
 pub use definition::{SettingError, ValueType};
 pub use describe::{Described, Synonym};
-pub use stream::{CleanupPolicy, Compression, StreamSettings, TimestampType};
+pub use stream::{CleanupPolicy, Compaction, Compression, StreamSettings, TimestampType};
 
 /// Canonical values by name: what was set on a topic, or altered on the broker.
 pub type Overrides = BTreeMap<String, String>;

@@ -8,7 +8,7 @@ use super::{BrokerSettings, Overrides};
 use crate::model::attributes::{CapacityMode, LimitsPolicy};
 
 /// What a stream's settings amount to. Times are milliseconds, sizes are bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StreamSettings {
     pub cleanup_policy: CleanupPolicy,
     /// -1: no limit.
@@ -23,7 +23,7 @@ pub struct StreamSettings {
     pub timestamp_after_max_ms: i64,
     pub compression: Compression,
     pub min_insync_replicas: i32,
-    pub delete_retention_ms: i64,
+    pub compaction: Compaction,
     pub limits: LimitsPolicy,
     pub capacity_mode: CapacityMode,
 }
@@ -31,10 +31,38 @@ pub struct StreamSettings {
 /// What may be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CleanupPolicy {
-    /// Segments beyond the retention settings.
+    /// What is beyond the retention settings.
     Delete,
+    /// Records whose key has a later one.
+    Compact,
+    /// Both.
+    CompactAndDelete,
     /// Nothing: the list of policies is empty.
     Keep,
+}
+
+impl CleanupPolicy {
+    /// Whether the retention settings count.
+    pub fn deletes(self) -> bool {
+        matches!(self, CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete)
+    }
+
+    pub fn compacts(self) -> bool {
+        matches!(self, CleanupPolicy::Compact | CleanupPolicy::CompactAndDelete)
+    }
+}
+
+/// When a compacted stream is compacted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Compaction {
+    /// A record stays at least this long.
+    pub min_lag_ms: i64,
+    /// A record that a later one supersedes stays no longer than this and the time until somebody looks.
+    pub max_lag_ms: i64,
+    /// Share of a partition's bytes not compacted yet beyond which it is compacted.
+    pub min_dirty_ratio: f64,
+    /// How long tombstones and transactions' markers stay once nothing is left before them that they speak of.
+    pub delete_retention_ms: i64,
 }
 
 /// Whose clock timestamps are from.
@@ -71,7 +99,12 @@ impl Default for StreamSettings {
             timestamp_after_max_ms: 3_600_000,
             compression: Compression::Producer,
             min_insync_replicas: 1,
-            delete_retention_ms: 86_400_000,
+            compaction: Compaction {
+                min_lag_ms: 0,
+                max_lag_ms: i64::MAX,
+                min_dirty_ratio: 0.5,
+                delete_retention_ms: 86_400_000,
+            },
             limits: LimitsPolicy::Observe,
             capacity_mode: CapacityMode::Provisioned,
         }
@@ -79,6 +112,14 @@ impl Default for StreamSettings {
 }
 
 impl StreamSettings {
+    /// After how long a segment ends though it is not full: what is not closed cannot be compacted.
+    pub fn roll_ms(&self) -> i64 {
+        match self.cleanup_policy.compacts() {
+            true => self.segment_ms.min(self.compaction.max_lag_ms),
+            false => self.segment_ms,
+        }
+    }
+
     /// The effective settings of a stream that overrides `overrides`.
     pub fn effective(overrides: &Overrides, broker: &BrokerSettings) -> StreamSettings {
         let default = StreamSettings::default();
@@ -99,7 +140,7 @@ impl StreamSettings {
             timestamp_after_max_ms: long(topic::MESSAGE_TIMESTAMP_AFTER_MAX_MS, default.timestamp_after_max_ms),
             compression: compression(overrides, broker).unwrap_or(default.compression),
             min_insync_replicas: narrow(min_insync_replicas).unwrap_or(default.min_insync_replicas),
-            delete_retention_ms: long(topic::DELETE_RETENTION_MS, default.delete_retention_ms),
+            compaction: compaction(overrides, broker),
             limits: word(topic::KINESIS_LIMITS, overrides, broker).unwrap_or(default.limits),
             capacity_mode: word(topic::KINESIS_STREAM_MODE, overrides, broker).unwrap_or(default.capacity_mode),
         }
@@ -107,9 +148,24 @@ impl StreamSettings {
 }
 
 fn cleanup_policy(overrides: &Overrides, broker: &BrokerSettings) -> CleanupPolicy {
-    match text(topic::CLEANUP_POLICY, overrides, broker) {
-        Some(policies) if policies.is_empty() => CleanupPolicy::Keep,
-        Some(_) | None => CleanupPolicy::Delete,
+    let Some(policies) = text(topic::CLEANUP_POLICY, overrides, broker) else { return CleanupPolicy::Delete };
+    let has = |wanted| policies.split(',').any(|policy| policy == wanted);
+    match (has("compact"), has("delete")) {
+        (true, true) => CleanupPolicy::CompactAndDelete,
+        (true, false) => CleanupPolicy::Compact,
+        (false, true) => CleanupPolicy::Delete,
+        (false, false) => CleanupPolicy::Keep,
+    }
+}
+
+fn compaction(overrides: &Overrides, broker: &BrokerSettings) -> Compaction {
+    let default = StreamSettings::default().compaction;
+    let long = |name, default| number(name, overrides, broker).unwrap_or(default);
+    Compaction {
+        min_lag_ms: long(topic::MIN_COMPACTION_LAG_MS, default.min_lag_ms),
+        max_lag_ms: long(topic::MAX_COMPACTION_LAG_MS, default.max_lag_ms),
+        min_dirty_ratio: word(topic::MIN_CLEANABLE_DIRTY_RATIO, overrides, broker).unwrap_or(default.min_dirty_ratio),
+        delete_retention_ms: long(topic::DELETE_RETENTION_MS, default.delete_retention_ms),
     }
 }
 
@@ -138,7 +194,7 @@ fn text(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Option<St
     effective(name, overrides, broker).map(|value| value.to_string())
 }
 
-/// One of a closed set of words.
+/// What reads from its text: one of a closed set of words, or a fraction.
 fn word<T: FromStr>(name: &str, overrides: &Overrides, broker: &BrokerSettings) -> Option<T> {
     text(name, overrides, broker)?.parse().ok()
 }
@@ -203,6 +259,40 @@ mod tests {
         assert_eq!(settings.cleanup_policy, CleanupPolicy::Keep);
         assert_eq!(settings.timestamp_type, TimestampType::LogAppendTime);
         assert_eq!((settings.retention_bytes, settings.segment_bytes), (0, 512));
+    }
+
+    #[test]
+    fn policies_and_their_settings_are_typed() {
+        let broker = BrokerSettings::new(BrokerValues::default(), DynamicSettings::default());
+        for (text, policy) in [
+            ("delete", CleanupPolicy::Delete),
+            ("compact", CleanupPolicy::Compact),
+            ("compact,delete", CleanupPolicy::CompactAndDelete),
+            ("delete,compact", CleanupPolicy::CompactAndDelete),
+            ("", CleanupPolicy::Keep),
+        ] {
+            assert_eq!(resolve(&[("cleanup.policy", text)], &broker).cleanup_policy, policy, "{text}");
+        }
+        let pairs = [
+            ("min.compaction.lag.ms", "1"),
+            ("max.compaction.lag.ms", "20"),
+            ("min.cleanable.dirty.ratio", "0.25"),
+            ("delete.retention.ms", "4"),
+        ];
+        let wanted = Compaction { min_lag_ms: 1, max_lag_ms: 20, min_dirty_ratio: 0.25, delete_retention_ms: 4 };
+        assert_eq!(resolve(&pairs, &broker).compaction, wanted);
+    }
+
+    #[test]
+    fn only_a_compacted_stream_ends_its_segments_for_its_lag() {
+        let broker = BrokerSettings::new(BrokerValues::default(), DynamicSettings::default());
+        let roll_ms = |policy, lag| {
+            let pairs = [("cleanup.policy", policy), ("segment.ms", "50"), ("max.compaction.lag.ms", lag)];
+            resolve(&pairs, &broker).roll_ms()
+        };
+        assert_eq!(roll_ms("delete", "20"), 50);
+        assert_eq!(roll_ms("compact", "20"), 20);
+        assert_eq!(roll_ms("compact", "70"), 50);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 pub const MESSAGE_TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 pub const MESSAGE_TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 pub const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
+pub const MIN_CLEANABLE_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
 pub const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
 pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 pub const RETENTION_BYTES: &str = "retention.bytes";
@@ -56,10 +57,10 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         CLEANUP_POLICY,
         ValueType::List,
         "delete",
-        Check::CleanupPolicy,
+        Check::EachOf(&["compact", "delete"]),
         server("log.cleanup.policy"),
-        "What happens to old segments: delete drops them when retention.ms or retention.bytes is exceeded; an empty list \
-         keeps everything. Compaction (compact) is not supported by this broker.",
+        "What happens to old records: delete drops them when retention.ms or retention.bytes is exceeded, compact drops \
+         those whose key has a later record; both may be asked for, and an empty list keeps everything.",
     ),
     row(
         COMPRESSION_GZIP_LEVEL,
@@ -99,7 +100,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "86400000",
         Check::AtLeast(0),
         server("log.cleaner.delete.retention.ms"),
-        "How long tombstones stay in a compacted topic.",
+        "How long tombstones stay in a compacted topic once the records before them are gone.",
     ),
     row(
         "file.delete.delay.ms",
@@ -233,7 +234,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "Whose clock a record's timestamp is from: the producer's (CreateTime) or the broker's (LogAppendTime).",
     ),
     row(
-        "min.cleanable.dirty.ratio",
+        MIN_CLEANABLE_DIRTY_RATIO,
         ValueType::Double,
         "0.5",
         Check::Between(0, 1),
@@ -529,7 +530,7 @@ mod tests {
     #[test]
     fn bad_values_are_refused() {
         for (name, value) in [
-            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compacted"),
             ("compression.gzip.level", "10"),
             ("compression.lz4.level", "0"),
             ("compression.type", "GZIP"),
