@@ -87,13 +87,15 @@ settings! {
         durability: Durability = "os", <WHEN> one_of;
         /// Memory for write buffers and caches
         memory: usize = "512MiB", <SIZE> bytes(16 << 20, 1 << 40);
+        /// Memory for the keys of one partition being compacted: a key takes about 29 bytes, whatever its length
+        compaction_memory: usize = "64MiB", <SIZE> bytes(64 << 10, 1 << 40);
         /// How long records of a topic without retention.ms are kept, or -1
         log_retention: i64 = "7d", <DURATION> duration_or_unlimited(1);
         /// How much a partition of a topic without retention.bytes keeps, or -1
         log_retention_bytes: i64 = "-1", <SIZE> bytes_or_unlimited(0);
         /// segment.bytes of a topic that does not set it
         log_segment_bytes: i64 = "1GiB", <SIZE> bytes(1 << 20, i64::from(i32::MAX));
-        /// Time between two looks for expired records
+        /// Time between two looks for expired records, and for what can be compacted
         retention_check_interval: i64 = "30s", <DURATION> duration(100, values::DAY);
     }
     "Doors" {

@@ -1,5 +1,5 @@
-//! Retention: what has expired, decided from one clock. One task looks every `retention_check_interval`; another carries
-//! out deletions of streams when they are due.
+//! Retention: what has expired, decided from one clock. One task looks every `retention_check_interval`; another does so for
+//! what can be compacted, and a third carries out deletions of streams when they are due.
 //!
 //! Time is the broker's: a record expires by when it was appended, never by the timestamp a client gave it, and exactly
 //! then (to the look that follows). By size whole segments go, oldest first, as in Kafka: while the partition without
@@ -17,6 +17,14 @@ pub async fn run(broker: Arc<Broker>, interval_ms: i64, producer_expiration_ms: 
     loop {
         broker.clock().sleep_ms(interval_ms).await;
         sweep(&broker, producer_expiration_ms).await;
+    }
+}
+
+/// Compacts what is due, look after look, until the task is dropped. Apart from the other looks, for it may take long.
+pub async fn run_compaction(broker: Arc<Broker>, interval_ms: i64) {
+    loop {
+        broker.clock().sleep_ms(interval_ms).await;
+        broker.compact().await;
     }
 }
 

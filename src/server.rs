@@ -74,6 +74,7 @@ impl Server {
         let options = BrokerOptions {
             sync: config.durability == Durability::Sync,
             tail_bytes_max: config.memory / 8,
+            compaction_bytes_max: config.compaction_memory,
             values: broker_values(&config, &kafka),
             master_keys: config.master_keys.clone(),
         };
@@ -101,6 +102,7 @@ impl Server {
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
         workers.spawn(reaper::run(broker.clone(), config.retention_check_interval, expiration_ms));
+        workers.spawn(reaper::run_compaction(broker.clone(), config.retention_check_interval));
         workers.spawn({
             let (broker, groups) = (broker.clone(), groups.clone());
             reaper::run_deletions(broker.clone(), move || {
@@ -352,6 +354,7 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         log_retention_ms: config.log_retention,
         log_retention_bytes: config.log_retention_bytes,
         log_segment_bytes: config.log_segment_bytes,
+        log_cleaner_dedupe_buffer_size: config.compaction_memory as i64,
         log_retention_check_interval_ms: config.retention_check_interval,
         kafka_limits: config.kafka_limits,
         socket_request_max_bytes: config.request_bytes_max as i64,

@@ -68,8 +68,13 @@ impl Bed {
             account_id: ACCOUNT.to_owned(),
             ..Config::default()
         };
-        let options =
-            BrokerOptions { sync: false, tail_bytes_max: 1 << 20, values: BrokerValues::default(), master_keys };
+        let options = BrokerOptions {
+            sync: false,
+            tail_bytes_max: 1 << 20,
+            compaction_bytes_max: 1 << 20,
+            values: BrokerValues::default(),
+            master_keys,
+        };
         // Opening starts tasks.
         let entered = runtime.enter();
         let metrics = Metrics::new(10);

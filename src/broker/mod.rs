@@ -9,6 +9,7 @@
 //! - [`retention`]: what has been kept for long enough
 //! - [`put`], [`shards`]: the same by hash key and by shard
 //! - `secret`: what doors seal
+//! - [`compaction`]: of the records with one key, the last is kept
 //! - [`space`]: disk space given back
 //! - [`traffic`]: what is written over time, for on-demand capacity
 //! - [`capacity`]: what a shard takes and gives: token buckets, pure
@@ -35,6 +36,7 @@ use crate::store::{Batch, Figures, Store, StoreError, Volume};
 pub mod append;
 pub mod capacity;
 pub mod catalog;
+pub mod compaction;
 pub mod encryption;
 mod gauges;
 pub mod put;
@@ -64,6 +66,8 @@ pub struct BrokerOptions {
     pub sync: bool,
     /// Bytes of recent batches in memory, all partitions together.
     pub tail_bytes_max: usize,
+    /// Bytes that the keys of one compaction take.
+    pub compaction_bytes_max: usize,
     /// The broker's settings from the start, which those altered later go before.
     pub values: BrokerValues,
     /// For encryption at rest; the current one first.
@@ -78,6 +82,8 @@ pub struct Broker {
     clock: Clock,
     metrics: Arc<Metrics>,
     secret: secret::Secret,
+    rewriting: space::Turn,
+    compactor: compaction::Compactor,
 }
 
 impl Broker {
@@ -98,7 +104,9 @@ impl Broker {
             .map_err(|error| StoreError::NotDone(error.to_string()))?;
         let catalog = catalog::Catalog::new(records, recovered.partitions, options.values, &clock, &metrics, &writer);
         let secret = secret::load(&*store, &writer, &clock)?;
-        let broker = Arc::new(Broker { store, keys, writer, catalog, clock, metrics, secret });
+        let compactor = compaction::Compactor::load(&*store, options.compaction_bytes_max)?;
+        let rewriting = space::Turn::default();
+        let broker = Arc::new(Broker { store, keys, writer, catalog, clock, metrics, secret, rewriting, compactor });
         broker.warn_of_locked_streams();
         Ok(broker)
     }

@@ -52,6 +52,9 @@ pub enum PutOutcome {
 pub enum PutError {
     #[error("the stream was deleted")]
     Deleted,
+    /// A record has no key, and the stream is compacted by keys.
+    #[error("a compacted stream takes no record without a key")]
+    Keyless,
     /// The stream is encrypted, and its key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -103,6 +106,9 @@ impl Broker {
         // Hashing is the larger part of the work that needs no lock.
         let hash_keys: Vec<u128> = if spread { Vec::new() } else { records.iter().map(NewRecord::hash_key).collect() };
         let state = stream.state.read();
+        if state.settings.cleanup_policy.compacts() && records.iter().any(|record| record.partition_key.is_none()) {
+            return Err(PutError::Keyless);
+        }
         // Without its key nothing of the request can be kept, so nothing of it is charged.
         let data_key = self.data_key(stream, &state.attributes)?;
         let mut sorted = Sorted {

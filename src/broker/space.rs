@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::broker::read::blocking;
 use crate::broker::{Broker, durable};
-use crate::log::disk::scan_segment;
+use crate::log::disk::{DiskBatch, scan_segment};
 use crate::log::partition::Partition;
+use crate::log::rewrite::{New, Rewrite};
 use crate::log::segment::Segment;
-use crate::log::writer::Relocation;
+use crate::model::ids::Offset;
 use crate::store::StoreError;
 
 /// Bytes of a segment that move in one commit.
@@ -19,6 +20,39 @@ const MOVE_BYTES_MAX: usize = 4 << 20;
 /// Files may hold this many times what is alive, and some epochs more, before anything moves.
 const WASTE_FACTOR: u64 = 2;
 const WASTE_EPOCHS: u64 = 3;
+
+/// The one turn to change what closed segments there are, other than by adding one: whoever rewrites has it from reading
+/// to the commit, whoever trims for a moment.
+pub(super) struct Turn(Semaphore);
+
+impl Default for Turn {
+    fn default() -> Turn {
+        Turn(Semaphore::new(1))
+    }
+}
+
+impl Turn {
+    /// Waits for the turn, which is over when the answer is dropped.
+    pub async fn take(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed, so the turn always comes.
+        self.0.acquire().await.ok()
+    }
+}
+
+/// Batches of a closed segment, from its first on.
+pub(super) struct Run {
+    pub segment: Segment,
+    pub batches: Vec<DiskBatch>,
+    /// One past the last offset of the batches.
+    pub until: Offset,
+}
+
+impl Run {
+    /// Where each batch begins, and its bytes.
+    pub fn read(&self) -> Vec<(Offset, u64)> {
+        self.batches.iter().map(|batch| (batch.base_offset, batch.batch_len() as u64)).collect()
+    }
+}
 
 impl Broker {
     /// Drops what is dead, and moves a little of what is in its way. Called after retention moved log starts.
@@ -78,18 +112,56 @@ impl Broker {
         for (partition, segment) in partitions.flat_map(of_epoch).collect::<Vec<_>>() {
             let mut next = segment.first_offset;
             while next < segment.end_offset {
-                let (store, id, whole, from) = (self.store.clone(), partition.id, segment.clone(), next);
-                let read = move || scan_segment(&*store, id, &whole, from, whole.end_offset, MOVE_BYTES_MAX);
-                let page = blocking(read).await??;
-                let Some(last) = page.last() else { break };
-                let end_offset = last.last_offset + 1;
-                let (done, outcome) = oneshot::channel();
-                self.writer.relocate(Relocation { partition: partition.clone(), batches: page, end_offset, done });
-                durable(outcome).await?;
-                next = end_offset;
+                let _turn = self.rewriting.take().await;
+                let run = self.closed_run(&partition, next, MOVE_BYTES_MAX).await?;
+                let Some(run) = run.filter(|run| run.segment.epoch == epoch) else { break };
+                next = run.until;
+                let (from, until, read, kept) = (run.segment.first_offset, run.until, run.read(), run.batches);
+                let new = New { from, read, until, kept, markers_gone: Vec::new(), join_bytes_max: 0 };
+                self.rewrite(&partition, new).await?;
             }
         }
         Ok(())
+    }
+
+    /// Some batches of the closed segment that holds `offset` or is the first behind it, from its first on; `None` where
+    /// no closed segment follows. The caller has the turn.
+    pub(super) async fn closed_run(
+        &self,
+        partition: &Arc<Partition>,
+        offset: Offset,
+        bytes_max: usize,
+    ) -> Result<Option<Run>, StoreError> {
+        let Some(segment) = partition.closed_from(offset) else { return Ok(None) };
+        let (store, id) = (self.store.clone(), partition.id);
+        blocking(move || {
+            let batches = scan_segment(&*store, id, &segment, segment.first_offset, segment.end_offset, bytes_max)?;
+            // None are there where the stream is being deleted.
+            let until = batches.last().map(|last| last.last_offset + 1);
+            Ok(until.map(|until| Run { segment, batches, until }))
+        })
+        .await?
+    }
+
+    /// Has something take the place of a run; returns when that is committed. The caller has the turn since it read the run.
+    pub(super) async fn rewrite(&self, partition: &Arc<Partition>, new: New) -> Result<(), StoreError> {
+        let (done, outcome) = oneshot::channel();
+        self.writer.rewrite(Rewrite { partition: partition.clone(), new, done });
+        durable(outcome).await
+    }
+
+    /// Moves a partition's log start to `offset`, at most its end; returns the start when it is durable.
+    pub async fn trim(&self, partition: &Partition, offset: Offset) -> Result<Offset, StoreError> {
+        let mut done = None;
+        {
+            let _turn = self.rewriting.take().await;
+            let freed = partition.trim(offset, |batch| done = Some(self.writer.commit_meta(batch)));
+            self.metrics.retention_deleted(freed);
+        }
+        if let Some(done) = done {
+            durable(done).await?;
+        }
+        Ok(partition.log_start())
     }
 }
 

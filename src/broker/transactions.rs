@@ -61,7 +61,7 @@ impl Broker {
             marker: Some(marker),
             leader_epoch: 0,
             log_append_time: settings.timestamp_type == TimestampType::LogAppendTime,
-            roll: RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.segment_ms },
+            roll: RollRules { segment_bytes: settings.segment_bytes.max(0) as u64, segment_ms: settings.roll_ms() },
             // It tells nothing of any record, and must not fail for want of a key.
             data_key: None,
         };

@@ -27,6 +27,7 @@ impl Bench {
         let options = BrokerOptions {
             sync: false,
             tail_bytes_max: 1 << 24,
+            compaction_bytes_max: 1 << 20,
             values: BrokerValues::default(),
             master_keys: Vec::new(),
         };

@@ -215,7 +215,11 @@ async fn delete_before(
     wanted: &DeleteRecordsPartition,
 ) -> DeleteRecordsPartitionResult {
     let log_start = async {
-        let (_, _, partition) = find(stream, wanted.partition_index)?;
+        let (stream, _, partition) = find(stream, wanted.partition_index)?;
+        let policy = stream.settings().cleanup_policy;
+        if policy.compacts() && !policy.deletes() {
+            return Err(ResponseError::PolicyViolation);
+        }
         let high_watermark = partition.end_offset();
         let offset = match wanted.offset {
             TO_HIGH_WATERMARK => high_watermark,

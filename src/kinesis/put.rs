@@ -222,6 +222,7 @@ pub fn rate_exceeded(home: &Home, stream: &str, shard: ShardOrdinal) -> String {
 fn failed(home: &Home, stream: &Stream, error: &PutError) -> Error {
     match error {
         PutError::Deleted => Error::stream_not_found(home, &stream.name),
+        PutError::Keyless => Error::InvalidArgument(error.to_string()),
         PutError::Key(error) => Error::key(error),
         PutError::Store(error) => Error::internal(error),
     }

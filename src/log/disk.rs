@@ -11,11 +11,12 @@ use crate::model::batch::Header;
 use crate::model::ids::{Offset, PartitionId};
 use crate::store::crypt::{KeyError, KeyRing, Place, data};
 use crate::store::keys::{BatchHeader, Key, parse_batch_key};
-use crate::store::{Family, Scan, Start, Store, StoreError};
+use crate::store::{Family, Page, Scan, Start, Store, StoreError};
 
 /// Batches read from the store in one page.
 const SCAN_ENTRIES_MAX: usize = 4_096;
 
+#[derive(Clone, Debug)]
 pub struct DiskBatch {
     pub base_offset: Offset,
     /// Inclusive.
@@ -29,8 +30,14 @@ pub struct DiskBatch {
 impl DiskBatch {
     /// An entry of the log family.
     pub fn parse(key: &[u8], value: Bytes) -> Result<DiskBatch, StoreError> {
-        let corrupt = || StoreError::Corrupt(format!("a record batch under key {key:02x?}"));
-        let (_, _, base_offset) = parse_batch_key(key).ok_or_else(corrupt)?;
+        let (_, _, base_offset) =
+            parse_batch_key(key).ok_or_else(|| StoreError::Corrupt(format!("a record batch under key {key:02x?}")))?;
+        DiskBatch::at(base_offset, value)
+    }
+
+    /// A value that lies, or is to lie, at `base_offset`.
+    pub fn at(base_offset: Offset, value: Bytes) -> Result<DiskBatch, StoreError> {
+        let corrupt = || StoreError::Corrupt(format!("a record batch at offset {base_offset}"));
         let stored = BatchHeader::parse(&value).ok_or_else(corrupt)?;
         let header = Header::parse(&value[BatchHeader::LEN..]).map_err(|_| corrupt())?;
         let last_offset = base_offset + Offset::from(header.last_offset_delta);
@@ -61,8 +68,8 @@ impl DiskBatch {
     }
 }
 
-/// The batches of `segment` from the one that holds `offset` on, a page of them. What is no batch ends the page, and is an
-/// error where the page would begin with it.
+/// The batches of `segment` from the one that holds `offset` on, or else the next one, a page of them. What is no batch ends
+/// the page, and is an error where the page would begin with it.
 pub fn scan_segment(
     store: &dyn Store,
     partition: PartitionId,
@@ -72,13 +79,26 @@ pub fn scan_segment(
     bytes_max: usize,
 ) -> Result<Vec<DiskBatch>, StoreError> {
     let key = |base_offset| Key::Batch { epoch: segment.epoch, partition, base_offset }.encode();
-    let page = store.scan(&Scan {
-        family: Family::Log,
-        start: Start::AtOrBefore { key: key(offset), floor: key(segment.first_offset) },
-        end: key(segment.end_offset.min(end)),
-        entries_max: SCAN_ENTRIES_MAX,
-        bytes_max: bytes_max.max(1),
-    })?;
+    let scan = |start| {
+        store.scan(&Scan {
+            family: Family::Log,
+            start,
+            end: key(segment.end_offset.min(end)),
+            entries_max: SCAN_ENTRIES_MAX,
+            bytes_max: bytes_max.max(1),
+        })
+    };
+    let page = scan(Start::AtOrBefore { key: key(offset), floor: key(segment.first_offset) })?;
+    let more = page.more;
+    let batches = batches_from(page, offset)?;
+    match batches.is_empty() && more {
+        // Where compaction has left nothing at `offset`, all that fitted into the page lies before it.
+        true => batches_from(scan(Start::At(key(offset)))?, offset),
+        false => Ok(batches),
+    }
+}
+
+fn batches_from(page: Page, offset: Offset) -> Result<Vec<DiskBatch>, StoreError> {
     let mut batches = Vec::with_capacity(page.entries.len());
     for (key, value) in page.entries {
         match DiskBatch::parse(&key, value) {

@@ -94,7 +94,7 @@ impl Partition {
 
     /// Hands `submit` what is to be stored of the producers whose batches are in this log, each under its append lock,
     /// so that no append comes between.
-    pub(super) fn snapshot_producers(&self, mut submit: impl FnMut(Batch)) {
+    pub fn snapshot_producers(&self, mut submit: impl FnMut(Batch)) {
         let (next_offset, guests) = {
             let state = self.append.lock();
             (state.next_offset, state.guests.clone())

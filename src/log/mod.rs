@@ -9,6 +9,7 @@
 //! - [`producers`]: idempotent producers of one partition
 //! - [`transactions`]: which transactions of one log are open, and which were aborted
 //! - [`times`]: what was appended since when
+//! - [`rewrite`]: closed segments moved, or compacted
 //! - [`recover`]: from what is stored to partitions that take appends
 //!
 //! Called by `broker`, which owns streams and knows why a partition exists.
@@ -23,6 +24,7 @@ pub mod dormant;
 pub mod partition;
 pub mod producers;
 pub mod recover;
+pub mod rewrite;
 pub mod segment;
 pub mod tail;
 pub mod times;

@@ -15,9 +15,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use crate::log::disk::DiskBatch;
 use crate::log::producers::Producers;
-use crate::log::segment::{self, Segment};
+use crate::log::segment::Segment;
 use crate::log::tail::{StoredBatch, Tail};
 use crate::log::transactions::{Change, Transactions};
 use crate::log::writer::Append;
@@ -212,34 +211,6 @@ impl Partition {
         if !self.is_deleted() {
             close_last(&mut index.segments, self.id, commit);
         }
-    }
-
-    /// Replaces the part of a closed segment that `batches` hold by a piece in `epoch`.
-    pub(super) fn relocate_segment(&self, epoch: u32, batches: &[DiskBatch], end_offset: Offset, commit: &mut Batch) {
-        let Some(first_offset) = batches.first().map(|batch| batch.base_offset) else { return };
-        let mut index = self.index.write();
-        if self.is_deleted() {
-            return;
-        }
-        let at = segment::find(&index.segments, first_offset);
-        // Trimmed or deleted meanwhile: the copies are dead, and their epoch's death will free them.
-        let Some(old) = index.segments.get(at).cloned().filter(|old| old.closed && old.epoch < epoch) else { return };
-        let moved_bytes: u64 = batches.iter().map(|batch| batch.batch_len() as u64).sum();
-        let piece = Segment { first_offset, end_offset, epoch, bytes: moved_bytes, ..old.clone() };
-        if old.first_offset < piece.first_offset {
-            let key = Key::Segment { partition: self.id, first_offset: old.first_offset };
-            commit.delete(Family::Meta, key.encode());
-        }
-        put_segment(commit, self.id, &piece);
-        let rest = (end_offset < old.end_offset).then(|| Segment {
-            first_offset: end_offset,
-            bytes: old.bytes.saturating_sub(moved_bytes),
-            ..old
-        });
-        if let Some(rest) = &rest {
-            put_segment(commit, self.id, rest);
-        }
-        index.segments.splice(at..=at, std::iter::once(piece).chain(rest));
     }
 
     /// Makes a committed batch visible, with what it does to transactions, and wakes readers.

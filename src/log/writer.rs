@@ -19,12 +19,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::log::disk::DiskBatch;
 use crate::log::partition::Partition;
+use crate::log::rewrite::{Rewrite, Swap};
 use crate::log::tail::StoredBatch;
 use crate::log::transactions::Change;
 use crate::metrics::Metrics;
-use crate::model::ids::Offset;
 use crate::store::keys::Key;
 use crate::store::{Batch, Family, Store, StoreError};
 
@@ -56,26 +55,17 @@ pub struct RollRules {
     pub segment_ms: i64,
 }
 
-/// Batches of an old segment on their way into the current epoch, so that their old epoch can be dropped.
-pub struct Relocation {
-    pub partition: Arc<Partition>,
-    /// Consecutive, all of one segment, from its first on; never empty.
-    pub batches: Vec<DiskBatch>,
-    /// One past the last record of `batches`.
-    pub end_offset: Offset,
-    pub done: oneshot::Sender<Outcome>,
-}
-
 enum Item {
     Append(Append),
     Meta {
         batch: Batch,
         done: oneshot::Sender<Outcome>,
     },
-    Relocate(Relocation),
     /// What follows is committed with the group's end.
     BeginGroup,
     EndGroup,
+    Rewrite(Rewrite),
+    CloseSegment(Arc<Partition>),
     StepEpoch,
     Close {
         done: oneshot::Sender<Outcome>,
@@ -167,8 +157,13 @@ impl Writer {
         Group { writer: self, _only: only }
     }
 
-    pub fn relocate(&self, relocation: Relocation) {
-        self.send(Item::Relocate(relocation));
+    pub fn rewrite(&self, rewrite: Rewrite) {
+        self.send(Item::Rewrite(rewrite));
+    }
+
+    /// Ends the partition's open segment, behind what is queued.
+    pub fn close_segment(&self, partition: Arc<Partition>) {
+        self.send(Item::CloseSegment(partition));
     }
 
     /// Why nothing is written any more, if so.
@@ -249,7 +244,7 @@ struct Work {
     epoch_bytes_max: usize,
     step_wanted: bool,
     sync: bool,
-    /// Partitions that have an open segment, all in this epoch.
+    /// Partitions that have had an open segment in this epoch; those that were closed and opened again stand more than once.
     open: Vec<Arc<Partition>>,
     /// Which partition holds the oldest batch in memory, in order, with its bytes.
     tails: VecDeque<(Arc<Partition>, usize)>,
@@ -267,6 +262,7 @@ struct Commit {
     batch: Batch,
     bytes: usize,
     appends: Vec<Append>,
+    swaps: Vec<Swap>,
     others: Vec<oneshot::Sender<Outcome>>,
 }
 
@@ -308,7 +304,8 @@ impl Work {
                     commit.batch.ops.extend(batch.ops);
                     commit.others.push(done);
                 }
-                Item::Relocate(relocation) => self.take_relocation(&mut commit, relocation),
+                Item::Rewrite(rewrite) => self.take_rewrite(&mut commit, rewrite),
+                Item::CloseSegment(partition) => partition.close_segment(&mut commit.batch),
                 Item::BeginGroup => in_group = true,
                 Item::EndGroup => in_group = false,
                 // The next turn steps, once what was queued before is written.
@@ -345,21 +342,17 @@ impl Work {
         commit.appends.push(append);
     }
 
-    fn take_relocation(&mut self, commit: &mut Commit, relocation: Relocation) {
-        let Relocation { partition, batches, end_offset, done } = relocation;
-        for batch in &batches {
-            let key = Key::Batch { epoch: self.epoch, partition: partition.id, base_offset: batch.base_offset };
-            commit.bytes += batch.value.len();
-            // As it lies there: what is sealed stays sealed.
-            commit.batch.put(Family::Log, key.encode(), batch.value.clone());
+    fn take_rewrite(&mut self, commit: &mut Commit, rewrite: Rewrite) {
+        if let Some(swap) = rewrite.partition.plan_rewrite(self.epoch, &rewrite.new, &mut commit.batch) {
+            commit.bytes += rewrite.new.kept.iter().map(|batch| batch.value.len()).sum::<usize>();
+            commit.swaps.push(swap);
         }
-        partition.relocate_segment(self.epoch, &batches, end_offset, &mut commit.batch);
-        commit.others.push(done);
+        commit.others.push(rewrite.done);
     }
 
     /// Commits, publishes and answers.
     fn finish(&mut self, commit: Commit) {
-        let Commit { batch, appends, others, .. } = commit;
+        let Commit { batch, appends, swaps, others, .. } = commit;
         let outcome = match self.failure.get() {
             Some(failure) => Err(failure.clone()),
             None if batch.is_empty() => Ok(()),
@@ -374,6 +367,7 @@ impl Work {
                 self.tails.push_back((append.partition.clone(), append.batch.value.len()));
             }
             self.shrink_tails();
+            swaps.into_iter().for_each(Swap::apply);
         }
         // A waiter that has gone (its connection closed) does not matter.
         for done in appends.into_iter().map(|append| append.done).chain(others) {

@@ -30,6 +30,7 @@ fn open(store: &Arc<MemoryStore>, clock: &Clock) -> Arc<Broker> {
     let options = BrokerOptions {
         sync: false,
         tail_bytes_max: 1 << 20,
+        compaction_bytes_max: 1 << 20,
         values: BrokerValues::default(),
         master_keys: Vec::new(),
     };

@@ -11,6 +11,7 @@
 //! | Meta | `'p', stream u32, partition u32` | producers of a partition: `log::dormant` |
 //! | Meta | `'o', stream u32, partition u32, producer_id i64` | a transaction that is open in a partition's log: `log::transactions` |
 //! | Meta | `'A', stream u32, partition u32, last_offset u64` | one that was aborted: `log::transactions` |
+//! | Meta | `'C', stream u32, partition u32` | how far a partition is compacted: `broker::compaction` |
 //! | Meta | `'k', stream u32, number u32` | a data key of a stream, wrapped: [`super::crypt::master`] |
 //! | Meta | `'T', stream u32` | the highest loads of an on-demand stream: JSON, `broker::traffic` |
 //! | Meta | `'i'` | the next producer id that was never handed out: `u64` |
@@ -56,6 +57,7 @@ pub enum Key<'a> {
         /// Of the batch that ends it.
         last_offset: Offset,
     },
+    Compacted(PartitionId),
     DataKey {
         stream: StreamId,
         number: u32,
@@ -122,6 +124,10 @@ impl Key<'_> {
                 out.put_u8(b'A');
                 put_partition(&mut out, partition);
                 out.put_u64(last_offset as u64);
+            }
+            Key::Compacted(partition) => {
+                out.put_u8(b'C');
+                put_partition(&mut out, partition);
             }
             Key::DataKey { stream, number } => {
                 out.put_u8(b'k');

@@ -28,8 +28,13 @@ fn keys() -> Vec<MasterKey> {
 /// An encrypted stream `t` without records.
 async fn encrypted() -> Arc<MemoryStore> {
     let store = Arc::new(MemoryStore::new());
-    let options =
-        BrokerOptions { sync: false, tail_bytes_max: 0, values: BrokerValues::default(), master_keys: keys() };
+    let options = BrokerOptions {
+        sync: false,
+        tail_bytes_max: 0,
+        compaction_bytes_max: 1 << 20,
+        values: BrokerValues::default(),
+        master_keys: keys(),
+    };
     let broker = Broker::open(store.clone(), options, Clock::manual(NOW_MS), Metrics::new(1)).unwrap();
     let new = NewStream {
         name: "t".into(),

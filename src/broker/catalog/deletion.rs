@@ -20,10 +20,11 @@ impl Broker {
             self.catalog.by_topic_id.remove(&stream.topic_id);
             self.metrics.forget_stream(&stream.name);
             self.keys.forget(stream.id);
+            self.compactor.forget(stream.id);
             let mut batch = Batch::default();
             batch.delete(Family::Meta, Key::Stream(stream.id).encode());
             batch.delete(Family::Meta, Key::Traffic(stream.id).encode());
-            for kind in [b'g', b'k', b'l', b'p', b'o', b'A'] {
+            for kind in [b'g', b'k', b'l', b'p', b'o', b'A', b'C'] {
                 let (from, to) = prefix_range(&[&[kind][..], &stream.id.0.to_be_bytes()].concat());
                 batch.delete_range(from, to);
             }

@@ -33,7 +33,7 @@ use crate::log::transactions::Transactions;
 use crate::log::writer::{Outcome, Writer};
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
-use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
+use crate::model::ids::{PartitionId, PartitionIndex, StreamId};
 use crate::model::settings::{BrokerSettings, BrokerValues, DynamicSettings, Overrides, SettingError, StreamSettings};
 use crate::model::shard::{Lineage, LineageError};
 use crate::store::keys::Key;
@@ -359,17 +359,6 @@ impl Broker {
             self.writer.commit_meta(Batch::default())
         };
         durable(done).await
-    }
-
-    /// Moves a partition's log start to `offset`, at most its end; returns the start when it is durable.
-    pub async fn trim(&self, partition: &Partition, offset: Offset) -> Result<Offset, StoreError> {
-        let mut done = None;
-        let freed = partition.trim(offset, |batch| done = Some(self.writer.commit_meta(batch)));
-        self.metrics.retention_deleted(freed);
-        if let Some(done) = done {
-            durable(done).await?;
-        }
-        Ok(partition.log_start())
     }
 }
 

@@ -89,7 +89,13 @@ fn key(id: &str, byte: u8) -> MasterKey {
 }
 
 fn broker(store: Arc<dyn Store>, master_keys: Vec<MasterKey>, tail_bytes_max: usize) -> Arc<Broker> {
-    let options = BrokerOptions { sync: false, tail_bytes_max, values: BrokerValues::default(), master_keys };
+    let options = BrokerOptions {
+        sync: false,
+        tail_bytes_max,
+        compaction_bytes_max: 1 << 20,
+        values: BrokerValues::default(),
+        master_keys,
+    };
     Broker::open(store, options, Clock::manual(1_000), Metrics::new(10)).unwrap()
 }
 

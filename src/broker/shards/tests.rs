@@ -109,8 +109,13 @@ impl Bench {
 }
 
 fn open(store: &Arc<MemoryStore>, clock: &Clock) -> Arc<Broker> {
-    let options =
-        BrokerOptions { sync: false, tail_bytes_max: 5_000, values: BrokerValues::default(), master_keys: Vec::new() };
+    let options = BrokerOptions {
+        sync: false,
+        tail_bytes_max: 5_000,
+        compaction_bytes_max: 1 << 20,
+        values: BrokerValues::default(),
+        master_keys: Vec::new(),
+    };
     Broker::open(store.clone(), options, clock.clone(), Metrics::new(10)).unwrap()
 }
 

@@ -36,7 +36,13 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn open(store: &Arc<MemoryStore>, clock: &Clock, tail_bytes_max: usize) -> Arc<Broker> {
     let master_keys = vec![MasterKey { id: "key".into(), secret: [1; 32], disabled: false }];
-    let options = BrokerOptions { sync: false, tail_bytes_max, values: BrokerValues::default(), master_keys };
+    let options = BrokerOptions {
+        sync: false,
+        tail_bytes_max,
+        compaction_bytes_max: 1 << 20,
+        values: BrokerValues::default(),
+        master_keys,
+    };
     Broker::open(store.clone(), options, clock.clone(), Metrics::new(10)).unwrap()
 }
 

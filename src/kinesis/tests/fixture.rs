@@ -42,6 +42,7 @@ impl Fixture {
         let options = BrokerOptions {
             sync: false,
             tail_bytes_max: 1 << 20,
+            compaction_bytes_max: 1 << 20,
             values: BrokerValues::default(),
             master_keys: config.master_keys.clone(),
         };

@@ -85,15 +85,14 @@ impl Partition {
                 Err(error) => return self.cut_short(batches, error.into()),
             };
             if page.is_empty() {
-                // The segment moved or was dropped between looking and reading: look again, once it shows.
+                // The segment was rewritten or dropped between looking and reading, then its place is another; or nothing
+                // is left in it from here on.
                 match self.segment_from(next) {
-                    Some(now) if now.epoch != segment.epoch => continue,
-                    Some(now) if now.first_offset > next => {
-                        next = now.first_offset;
-                        continue;
-                    }
-                    _ => break,
+                    Some(now) if segment.is_where(&now) => next = now.end_offset,
+                    Some(_) => {}
+                    None => break,
                 }
+                continue;
             }
             for batch in page {
                 if !batches.is_empty() && bytes + batch.batch_len() > bytes_max {

@@ -31,6 +31,7 @@ pub struct BrokerValues {
     pub log_retention_ms: i64,
     pub log_retention_bytes: i64,
     pub log_segment_bytes: i64,
+    pub log_cleaner_dedupe_buffer_size: i64,
     pub log_retention_check_interval_ms: i64,
     /// `kinesis.limits` of a topic that does not set it.
     pub kafka_limits: LimitsPolicy,
@@ -63,6 +64,7 @@ impl Default for BrokerValues {
             log_retention_ms: 604_800_000,
             log_retention_bytes: -1,
             log_segment_bytes: 1 << 30,
+            log_cleaner_dedupe_buffer_size: 64 << 20,
             log_retention_check_interval_ms: 30_000,
             kafka_limits: LimitsPolicy::Observe,
             socket_request_max_bytes: 100 << 20,
@@ -197,6 +199,14 @@ pub(super) const FIXED: &[Fixed] = &[
         |values| Some(values.listeners.clone()),
         "Addresses that the broker listens on.",
     ),
+    fixed(
+        "log.cleaner.dedupe.buffer.size",
+        ValueType::Long,
+        Some("67108864"),
+        |values| Some(values.log_cleaner_dedupe_buffer_size.to_string()),
+        "Memory for the keys of one partition being compacted.",
+    ),
+    fixed("log.cleaner.enable", ValueType::Boolean, Some("true"), |_| None, "Whether compacted topics are compacted."),
     fixed(
         "log.dirs",
         ValueType::String,

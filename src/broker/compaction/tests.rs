@@ -1,0 +1,410 @@
+//! Compaction against a model: whatever is appended, compacted and killed, a reader of the whole log comes to the same
+//! last value of every key, and what may go does.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::broker::BrokerOptions;
+use crate::broker::append::Terms;
+use crate::broker::catalog::NewStream;
+use crate::clock::Clock;
+use crate::config::MasterKey;
+use crate::metrics::Metrics;
+use crate::model::attributes::Attributes;
+use crate::model::batch::{self, Codec, Compressor, Options, Producer, Record};
+use crate::model::settings::BrokerValues;
+use crate::store::memory::MemoryStore;
+
+/// Small, so that epochs step every few batches.
+const EPOCH_BYTES: usize = 3_000;
+const DELETE_RETENTION_MS: i64 = 5_000;
+const SEGMENT_MS: i64 = 2_000;
+const KEYS: u8 = 6;
+
+/// A record of the model.
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    key: Bytes,
+    value: Option<Bytes>,
+    append_ms: i64,
+}
+
+struct Rig {
+    store: Arc<MemoryStore>,
+    clock: Clock,
+    tail_bytes_max: usize,
+    compaction_bytes_max: usize,
+    broker: Arc<Broker>,
+    stream: Arc<Stream>,
+    /// Everything that was ever appended, by offset.
+    appended: Vec<Kept>,
+    sequence: i32,
+    last: Option<(Bytes, Offset)>,
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn open(store: &Arc<MemoryStore>, clock: &Clock, tail_bytes_max: usize, compaction_bytes_max: usize) -> Arc<Broker> {
+    let master_keys = vec![MasterKey { id: "key".into(), secret: [1; 32], disabled: false }];
+    let values = BrokerValues::default();
+    let options = BrokerOptions { sync: false, tail_bytes_max, compaction_bytes_max, values, master_keys };
+    Broker::open(store.clone(), options, clock.clone(), Metrics::new(10)).unwrap()
+}
+
+impl Rig {
+    async fn new(tail_bytes_max: usize, compaction_bytes_max: usize, settings: &[(&str, &str)]) -> Rig {
+        let store = Arc::new(MemoryStore::with_epoch_bytes_max(EPOCH_BYTES));
+        let clock = Clock::manual(1_000_000);
+        let broker = open(&store, &clock, tail_bytes_max, compaction_bytes_max);
+        let own = [
+            ("cleanup.policy", "compact"),
+            ("internal.segment.bytes", "600"),
+            ("min.cleanable.dirty.ratio", "0.0"),
+            ("segment.ms", &SEGMENT_MS.to_string()),
+            ("delete.retention.ms", &DELETE_RETENTION_MS.to_string()),
+        ];
+        let overrides =
+            own.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let attributes = Attributes::new(clock.now_ms());
+        let partitions = NonZeroU32::MIN;
+        let new = NewStream { name: "kept".into(), partitions, claimed_replicas: 1, overrides, attributes };
+        let stream = broker.create_stream(new).await.unwrap();
+        let appended = Vec::new();
+        Rig { store, clock, tail_bytes_max, compaction_bytes_max, broker, stream, appended, sequence: 0, last: None }
+    }
+
+    fn log(&self) -> Arc<Partition> {
+        self.stream.partition(PartitionIndex(0)).unwrap()
+    }
+
+    /// Appends a batch of `(key, value)`; a value of `None` is a tombstone.
+    async fn append(&mut self, records: &[(u8, Option<u8>)], codec: Codec, idempotent: bool) {
+        let text = |kind: &str, n: u8, count: usize| Bytes::from(format!("{kind}{n}").repeat(count));
+        let records: Vec<Record> = records
+            .iter()
+            .map(|(key, value)| Record {
+                offset: 0,
+                timestamp: self.clock.now_ms(),
+                key: Some(text("key", *key, 1)),
+                value: value.map(|value| text("value", value, 3)),
+                headers: Vec::new(),
+            })
+            .collect();
+        let producer =
+            idempotent.then_some(Producer { id: 9, epoch: 0, base_sequence: self.sequence, transactional: false });
+        let batch = batch::build(&records, &Options { compressor: Compressor::of(codec), producer }).unwrap();
+        let ticket = self.broker.append(&self.stream, PartitionIndex(0), &batch, Terms::default()).unwrap();
+        let base_offset = ticket.committed().await.unwrap().base_offset.unwrap();
+        assert_eq!(base_offset, self.appended.len() as Offset);
+        if idempotent {
+            self.sequence += records.len() as i32;
+            self.last = Some((batch, base_offset));
+        }
+        let append_ms = self.clock.now_ms();
+        self.appended.extend(records.into_iter().map(|record| Kept {
+            key: record.key.unwrap(),
+            value: record.value,
+            append_ms,
+        }));
+    }
+
+    async fn resend(&self) {
+        let Some((batch, base_offset)) = &self.last else { return };
+        let ticket = self.broker.append(&self.stream, PartitionIndex(0), batch, Terms::default()).unwrap();
+        assert_eq!(ticket.committed().await.unwrap().base_offset, Some(*base_offset));
+    }
+
+    fn kill(&mut self) {
+        self.store = Arc::new(self.store.survivor(false));
+        self.reopen();
+    }
+
+    async fn stop(&mut self) {
+        self.broker.close().await.unwrap();
+        self.store = Arc::new(self.store.survivor(true));
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
+        self.broker = open(&self.store, &self.clock, self.tail_bytes_max, self.compaction_bytes_max);
+        self.stream = self.broker.stream("kept").unwrap();
+    }
+
+    /// Compacts for as long as it takes the store to do something `steps` times, and is killed then.
+    async fn compact_killed(&mut self, steps: usize) {
+        let broker = self.broker.clone();
+        let some_steps = async {
+            for _ in 0..steps {
+                tokio::task::spawn_blocking(|| ()).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = broker.compact() => {}
+            () = some_steps => {}
+        }
+        drop(broker);
+        self.kill();
+    }
+
+    /// Every record that can be read from `offset` on.
+    async fn read(&self, mut offset: Offset) -> Vec<(Offset, Option<Bytes>, Option<Bytes>)> {
+        let log = self.log();
+        let mut found = Vec::new();
+        while offset < log.end_offset() {
+            let batches = self.broker.read(&log, offset, Offset::MAX, 300).await.unwrap();
+            assert!(!batches.is_empty(), "nothing from {offset} on: {:?} {:?}", log.extent(), log.segments());
+            for stored in batches {
+                for record in batch::records(&stored.batch()).unwrap() {
+                    let record = record.unwrap();
+                    found.push((record.offset, record.key, record.value));
+                }
+                assert!(stored.last_offset >= offset);
+                offset = stored.last_offset + 1;
+            }
+        }
+        let log_start = log.log_start();
+        found.retain(|(offset, _, _)| *offset >= log_start);
+        found
+    }
+
+    /// What must always be true of what can be read.
+    async fn check(&self, min_lag_ms: i64) {
+        let log = self.log();
+        let log_start = log.log_start();
+        assert_eq!(log.end_offset(), self.appended.len() as Offset);
+        let found = self.read(log_start).await;
+        assert!(found.is_sorted_by_key(|(offset, _, _)| *offset));
+        for (offset, key, value) in &found {
+            let appended = &self.appended[*offset as usize];
+            assert_eq!((key.as_ref(), value), (Some(&appended.key), &appended.value), "at {offset}");
+        }
+        let live = (0..).zip(&self.appended).skip(log_start as usize);
+        let now_ms = self.clock.now_ms();
+        let last = |records: &mut dyn Iterator<Item = (Offset, Bytes, Option<Bytes>)>| {
+            let mut last: BTreeMap<Bytes, (Offset, Option<Bytes>)> = BTreeMap::new();
+            records.for_each(|(offset, key, value)| drop(last.insert(key, (offset, value))));
+            last
+        };
+        let seen = last(&mut found.iter().map(|(offset, key, value)| (*offset, key.clone().unwrap(), value.clone())));
+        let wanted = last(&mut live.clone().map(|(offset, kept)| (offset, kept.key.clone(), kept.value.clone())));
+        for (key, (offset, value)) in &wanted {
+            let append_ms = self.appended[*offset as usize].append_ms;
+            match seen.get(key) {
+                Some(last) => assert_eq!(last, &(*offset, value.clone()), "{key:?}"),
+                None => {
+                    assert!(value.is_none() && now_ms - append_ms >= DELETE_RETENTION_MS, "{key:?} at {offset} is gone")
+                }
+            }
+        }
+        for (offset, kept) in live {
+            if now_ms - kept.append_ms < min_lag_ms {
+                assert!(found.iter().any(|(found, _, _)| *found == offset), "{offset} is young");
+            }
+        }
+    }
+
+    /// Lets everything that is there become compactable, and compacts it.
+    async fn compact_all(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            self.clock.advance(SEGMENT_MS.max(DELETE_RETENTION_MS) + 1_000);
+            self.broker.compact().await;
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { records: Vec<(u8, Option<u8>)>, codec: u8, idempotent: bool },
+    Resend,
+    Wait(i64),
+    Compact,
+    CompactKilled(usize),
+    Reclaim,
+    Kill,
+    Stop,
+    Trim { back: usize },
+    Encrypt(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let record = (0..KEYS, proptest::option::weighted(0.8, 0..250_u8));
+    let append = (prop::collection::vec(record, 1..6), 0..5_u8, any::<bool>());
+    let step = prop_oneof![
+        12 => append.prop_map(|(records, codec, idempotent)| Step::Append { records, codec, idempotent }),
+        1 => Just(Step::Resend),
+        3 => (0..2_500_i64).prop_map(Step::Wait),
+        4 => Just(Step::Compact),
+        2 => (0..25_usize).prop_map(Step::CompactKilled),
+        1 => Just(Step::Reclaim),
+        1 => Just(Step::Kill),
+        1 => Just(Step::Stop),
+        1 => (0..40_usize).prop_map(|back| Step::Trim { back }),
+        1 => any::<bool>().prop_map(Step::Encrypt),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+async fn take(rig: &mut Rig, step: &Step) {
+    match step {
+        Step::Append { records, codec, idempotent } => {
+            rig.append(records, Codec::from_id(*codec).unwrap(), *idempotent).await;
+        }
+        Step::Resend => rig.resend().await,
+        Step::Wait(ms) => rig.clock.advance(*ms),
+        Step::Compact => rig.broker.compact().await,
+        Step::CompactKilled(steps) => rig.compact_killed(*steps).await,
+        Step::Reclaim => rig.broker.reclaim().await.unwrap(),
+        Step::Kill => rig.kill(),
+        Step::Stop => rig.stop().await,
+        Step::Trim { back } => {
+            let offset = rig.appended.len().saturating_sub(*back) as Offset;
+            rig.broker.trim(&rig.log(), offset).await.unwrap();
+        }
+        Step::Encrypt(true) => rig.broker.start_encryption(&rig.stream, "key").await.unwrap(),
+        Step::Encrypt(false) => rig.broker.stop_encryption(&rig.stream, "key").await.unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_last_value_of_every_key_stays_and_what_may_go_does(
+        steps in steps(),
+        tail_bytes_max in prop_oneof![Just(0_usize), Just(800), Just(100_000)],
+        keys_bytes in prop_oneof![Just(60_usize), Just(1 << 20)],
+        min_lag_ms in prop_oneof![Just(0_i64), Just(1_500)],
+    ) {
+        runtime().block_on(async {
+            let settings = [("min.compaction.lag.ms", &*min_lag_ms.to_string())];
+            let mut rig = Rig::new(tail_bytes_max, keys_bytes, &settings).await;
+            for step in &steps {
+                take(&mut rig, step).await;
+                rig.check(min_lag_ms).await;
+            }
+            rig.resend().await;
+            // A key's record needs a place in the table for its older ones to go.
+            rig.compact_all(4 + rig.appended.len() / 2).await;
+            rig.check(min_lag_ms).await;
+            let left = rig.read(rig.log().log_start()).await;
+            let keys: std::collections::BTreeSet<_> = left.iter().map(|(_, key, _)| key).collect();
+            prop_assert_eq!(left.len(), keys.len(), "{:?}", left);
+            prop_assert!(left.iter().all(|(_, _, value)| value.is_some()), "{:?}", left);
+            rig.kill();
+            rig.check(min_lag_ms).await;
+            rig.resend().await;
+            rig.append(&[(1, Some(1))], Codec::None, true).await;
+            Ok::<_, TestCaseError>(())
+        })?;
+    }
+}
+
+#[test]
+fn the_space_of_what_went_comes_back() {
+    runtime().block_on(async {
+        let mut rig = Rig::new(0, 1 << 20, &[("internal.segment.bytes", "100000")]).await;
+        for round in 0..400_u32 {
+            rig.append(&[(round as u8 % KEYS, Some(round as u8)); 4], Codec::None, false).await;
+            rig.clock.advance(100);
+            if round % 20 == 0 {
+                rig.broker.compact().await;
+            }
+        }
+        rig.compact_all(3).await;
+        for _ in 0..60 {
+            rig.broker.reclaim().await.unwrap();
+        }
+        let extent = rig.log().extent();
+        assert!(extent.bytes < 2_000, "{extent:?}");
+        // What is left lies together.
+        assert!(rig.log().segments().len() <= 2, "{:?}", rig.log().segments());
+        let held = rig.broker.figures().file_bytes;
+        assert!(held <= 2 * extent.bytes + 5 * EPOCH_BYTES as u64, "{held} bytes are held for {}", extent.bytes);
+        rig.check(0).await;
+        rig.kill();
+        rig.check(0).await;
+    });
+}
+
+#[test]
+fn a_silent_producers_segment_is_closed_in_time_and_compacted() {
+    runtime().block_on(async {
+        for (name, ms) in [("segment.ms", "700"), ("max.compaction.lag.ms", "700")] {
+            let settings = [("segment.ms", "1000000"), ("min.cleanable.dirty.ratio", "0.9"), (name, ms)];
+            let mut rig = Rig::new(100_000, 1 << 20, &settings).await;
+            rig.append(&[(1, Some(1)), (1, Some(2))], Codec::None, false).await;
+            rig.append(&[(2, Some(1)), (1, Some(3))], Codec::None, false).await;
+            rig.clock.advance(699);
+            rig.broker.compact().await;
+            assert_eq!(rig.read(0).await.len(), 4, "{name}");
+            rig.clock.advance(2);
+            rig.broker.compact().await;
+            let left: Vec<Offset> = rig.read(0).await.into_iter().map(|(offset, _, _)| offset).collect();
+            assert_eq!(left, [2, 3], "{name}");
+            rig.check(0).await;
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_becomes_compacted_loses_records_without_keys() {
+    runtime().block_on(async {
+        let mut rig = Rig::new(0, 1 << 20, &[("cleanup.policy", "delete")]).await;
+        let keyless =
+            Record { offset: 0, timestamp: 5, key: None, value: Some(Bytes::from_static(b"v")), headers: Vec::new() };
+        let batch = batch::build(&[keyless], &Options { compressor: Compressor::None, producer: None }).unwrap();
+        let append = |rig: &Rig| rig.broker.append(&rig.stream, PartitionIndex(0), &batch, Terms::default());
+        append(&rig).unwrap().committed().await.unwrap();
+        rig.appended.push(Kept { key: Bytes::new(), value: None, append_ms: 0 });
+        rig.append(&[(1, Some(1))], Codec::None, false).await;
+        let compact = |overrides: &crate::model::settings::Overrides| {
+            let mut altered = overrides.clone();
+            altered.insert("cleanup.policy".into(), "compact".into());
+            Ok(altered)
+        };
+        rig.broker.alter_stream(&rig.stream, compact).await.unwrap();
+        assert!(append(&rig).is_err());
+        rig.compact_all(1).await;
+        assert_eq!(rig.read(0).await.iter().map(|(offset, _, _)| *offset).collect::<Vec<_>>(), [1]);
+    });
+}
+
+#[test]
+fn compaction_and_retention_work_together() {
+    runtime().block_on(async {
+        let settings = [("cleanup.policy", "compact,delete"), ("retention.ms", "60000")];
+        let mut rig = Rig::new(0, 1 << 20, &settings).await;
+        for round in 0..40 {
+            rig.append(&[(round % 3, Some(round)), (3, Some(round))], Codec::Zstd, false).await;
+            rig.clock.advance(1_000);
+            rig.broker.compact().await;
+        }
+        rig.check(0).await;
+        let before = rig.read(0).await;
+        assert!(before.len() < 20, "{before:?}");
+        // Everything appended before this has expired, whatever offsets are left.
+        for expired_ms in [25_000, 35_000, 38_000, 39_500] {
+            let first_ms = rig.appended[0].append_ms;
+            let now_ms = first_ms + expired_ms + 60_000;
+            rig.clock.advance(now_ms - rig.clock.now_ms());
+            rig.broker.expire(&rig.stream).await.unwrap();
+            let left = rig.read(rig.log().log_start()).await;
+            let kept =
+                |(offset, _, _): &&(Offset, _, _)| rig.appended[*offset as usize].append_ms >= first_ms + expired_ms;
+            assert_eq!(left, before.iter().filter(kept).cloned().collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn progress_reads_back() {
+    for progress in [Progress { until: 7, horizon_ms: None }, Progress { until: 0, horizon_ms: Some(i64::MAX) }] {
+        assert_eq!(Progress::decode(&progress.encode()), Some(progress));
+        assert_eq!(Progress::decode(&progress.encode()[1..]), None);
+    }
+}
