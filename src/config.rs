@@ -129,6 +129,10 @@ settings! {
         fetch_sessions_max: usize = "1000", <N> whole(0, 1_000_000);
         /// An idempotent producer silent for this long is forgotten
         producer_id_expiration: i64 = "1d", <DURATION> duration(1, 3_650 * values::DAY);
+        /// Longest timeout that a transactional producer may ask for
+        transaction_timeout_max: i64 = "15min", <DURATION> duration(1, 24 * values::DAY);
+        /// A transactional id without a transaction for this long is forgotten
+        transactional_id_expiration: i64 = "7d", <DURATION> duration(1, 3_650 * values::DAY);
     }
     "Kinesis" {
         /// The AWS account that streams belong to

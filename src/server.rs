@@ -23,6 +23,7 @@ use crate::scaler;
 use crate::security::Access;
 use crate::store::rocks::{OpenError, RocksOptions, RocksStore};
 use crate::store::{Store, StoreError};
+use crate::txn::{Transactions, TxnSettings};
 
 /// Milliseconds between two attempts when the process is out of file descriptors.
 const ACCEPT_RETRY_MS: i64 = 100;
@@ -78,15 +79,16 @@ impl Server {
             values: broker_values(&config, &kafka),
             master_keys: config.master_keys.clone(),
         };
-        let (broker, groups, quotas, kinesis) = {
-            let (clock, metrics, settings) = (clock.clone(), metrics.clone(), group_settings(&config));
+        let (broker, groups, transactions, quotas, kinesis) = {
+            let (clock, metrics) = (clock.clone(), metrics.clone());
             let config = config.clone();
             tokio::task::spawn_blocking(move || {
                 let broker = Broker::open(store, options, clock.clone(), metrics)?;
-                let groups = Groups::open(broker.clone(), clock, settings)?;
+                let groups = Groups::open(broker.clone(), clock.clone(), group_settings(&config))?;
+                let transactions = Transactions::open(broker.clone(), groups.clone(), clock, txn_settings(&config))?;
                 let quotas = Quotas::open(&broker)?;
                 let kinesis = kinesis::Door::open(broker.clone(), config)?;
-                Ok::<_, StoreError>((broker, groups, quotas, kinesis))
+                Ok::<_, StoreError>((broker, groups, transactions, quotas, kinesis))
             })
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??
@@ -95,7 +97,9 @@ impl Server {
         forget_deleted(&broker, &groups).await;
         let (stopping, watching) = watch::channel(false);
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
-        let door = Door::new(broker.clone(), groups.clone(), quotas, config.clone(), listeners, watching.clone());
+        let (of_groups, of_transactions) = (groups.clone(), transactions.clone());
+        let door =
+            Door::new(broker.clone(), of_groups, of_transactions, quotas, config.clone(), listeners, watching.clone());
         let budget = RequestBudget::new(config.memory / 4);
         let state = Arc::new(http_state(&config, &broker, &groups, &kinesis, &watching));
 
@@ -112,6 +116,7 @@ impl Server {
         });
         workers.spawn(scaler::run(broker.clone(), config.shards_max));
         workers.spawn(groups.run_timers());
+        workers.spawn(transactions.run_timers());
         let http_addr = bound.http.1;
         let mut doors = vec![tokio::spawn(http::serve(bound.http.0, state, clock, watching))];
         let places = Arc::new(tokio::sync::Semaphore::new(config.connections_max));
@@ -363,6 +368,8 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         fetch_max_bytes: config.fetch_bytes_max as i64,
         max_incremental_fetch_session_cache_slots: config.fetch_sessions_max as i64,
         producer_id_expiration_ms: config.producer_id_expiration,
+        transaction_max_timeout_ms: config.transaction_timeout_max,
+        transactional_id_expiration_ms: config.transactional_id_expiration,
         group_initial_rebalance_delay_ms: config.group_initial_rebalance_delay,
         group_min_session_timeout_ms: config.group_session_timeout_min,
         group_max_session_timeout_ms: config.group_session_timeout_max,
@@ -370,6 +377,10 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         offsets_retention_ms: config.offsets_retention,
         offset_metadata_max_bytes: config.offset_metadata_bytes_max as i64,
     }
+}
+
+fn txn_settings(config: &Config) -> TxnSettings {
+    TxnSettings { max_timeout_ms: config.transaction_timeout_max, id_expiration_ms: config.transactional_id_expiration }
 }
 
 fn group_settings(config: &Config) -> GroupSettings {

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["broker"],
     &["security"],
     &["group", "reaper", "http", "fanout", "scaler"],
+    &["txn"],
     &["kafka", "kinesis"],
     &["server"],
 ];

@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::group::Groups;
 use crate::metrics::ApiMetrics;
+use crate::txn::Transactions;
 
 mod api_versions;
 mod budget;
@@ -43,6 +44,7 @@ mod sessions;
 mod tests;
 mod throttle;
 mod topics;
+mod transactions;
 
 use budget::{AnswerBudget, Grant};
 use guard::Malformed;
@@ -112,6 +114,7 @@ pub struct Advertised {
 pub struct Door {
     pub broker: Arc<Broker>,
     pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
     pub config: Arc<Config>,
     pub listeners: Vec<Advertised>,
     pub quotas: Quotas,
@@ -127,6 +130,7 @@ impl Door {
     pub fn new(
         broker: Arc<Broker>,
         groups: Arc<Groups>,
+        transactions: Arc<Transactions>,
         quotas: Quotas,
         config: Arc<Config>,
         listeners: Vec<Advertised>,
@@ -135,7 +139,18 @@ impl Door {
         let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
         let sessions = sessions::Sessions::new(config.fetch_sessions_max);
         let answers = AnswerBudget::new(config.memory / 4);
-        Arc::new(Door { broker, groups, config, listeners, quotas, sessions, answers, api_metrics, stopping })
+        Arc::new(Door {
+            broker,
+            groups,
+            transactions,
+            config,
+            listeners,
+            quotas,
+            sessions,
+            answers,
+            api_metrics,
+            stopping,
+        })
     }
 
     pub fn node_id(&self) -> BrokerId {
@@ -323,9 +338,46 @@ pub const TABLE: &[Row] = &[
             r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
         }
     ),
-    row!(InitProducerId, InitProducerIdRequest, producers::init_producer_id, |r: &InitProducerIdResponse, c| {
+    row!(InitProducerId, InitProducerIdRequest, transactions::init_producer_id, |r: &InitProducerIdResponse, c| {
         c.add(r.error_code)
     }),
+    row!(
+        AddPartitionsToTxn,
+        AddPartitionsToTxnRequest,
+        transactions::add_partitions_to_txn,
+        |r: &AddPartitionsToTxnResponse, c| {
+            let topics = r.results_by_transaction.iter().flat_map(|transaction| &transaction.topic_results);
+            let partitions =
+                topics.chain(&r.results_by_topic_v3_and_below).flat_map(|topic| &topic.results_by_partition);
+            partitions.for_each(|partition| c.add(partition.partition_error_code));
+        }
+    ),
+    row!(
+        AddOffsetsToTxn,
+        AddOffsetsToTxnRequest,
+        transactions::add_offsets_to_txn,
+        |r: &AddOffsetsToTxnResponse, c| { c.add(r.error_code) }
+    ),
+    row!(EndTxn, EndTxnRequest, transactions::end_txn, |r: &EndTxnResponse, c| c.add(r.error_code)),
+    row!(WriteTxnMarkers, WriteTxnMarkersRequest, transactions::write_txn_markers, |r: &WriteTxnMarkersResponse, c| {
+        let topics = r.markers.iter().flat_map(|marker| &marker.topics);
+        topics.flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+    }),
+    row!(TxnOffsetCommit, TxnOffsetCommitRequest, transactions::txn_offset_commit, |r: &TxnOffsetCommitResponse, c| {
+        r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+    }),
+    row!(
+        DescribeTransactions,
+        DescribeTransactionsRequest,
+        transactions::describe_transactions,
+        |r: &DescribeTransactionsResponse, c| r.transaction_states.iter().for_each(|state| c.add(state.error_code))
+    ),
+    row!(
+        ListTransactions,
+        ListTransactionsRequest,
+        transactions::list_transactions,
+        |r: &ListTransactionsResponse, c| c.add(r.error_code)
+    ),
     row!(
         DescribeProducers,
         DescribeProducersRequest,

@@ -4,6 +4,10 @@
 //! A batch that goes beyond its shard's limits is taken all the same, and its connection pauses until the shard has
 //! recovered (KIP-124, KIP-219); what was owed before it counts, so that all who write to the shard share its rate.
 //!
+//! A batch of a transaction needs its transactional id. Up to version 11 its partition must have been added to the
+//! transaction; from 12 on it is added by its first batch (KIP-890). Either way the transaction cannot end before the
+//! batch has its place.
+//!
 //! Versions 3 to 13: from 10 on a wrong leader is told who leads (never wrong here); 13 names topics by id.
 
 use std::future::Future;
@@ -15,12 +19,26 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{AppendError, Stream, Terms, Ticket};
 use crate::kafka::{Context, error};
+use crate::model::batch::Header;
 use crate::model::ids::PartitionIndex;
+use crate::txn::state::ProducerEpoch;
+use crate::txn::{TxnError, Verification};
+
+/// Produce versions that know TRANSACTION_ABORTABLE (KIP-890).
+const ABORTABLE_FROM: i16 = 11;
+/// Produce versions that add partitions to the transaction (KIP-890).
+const ADDS_FROM: i16 = 12;
+
+/// What a request says of all its batches.
+struct Sender {
+    transactional_id: Option<TransactionalId>,
+    all_replicas: bool,
+}
 
 /// A partition's batch after the first stage.
 enum Placed {
@@ -45,13 +63,13 @@ struct PlacedTopic {
 /// The answer, and for how long the connection is to pause after it.
 pub fn produce(cx: Context, request: ProduceRequest) -> (impl Future<Output = ProduceResponse> + Send + 'static, i64) {
     let refusal = refuse_whole(&request);
-    let all_replicas = request.acks == -1;
+    let sender = Sender { transactional_id: request.transactional_id, all_replicas: request.acks == -1 };
     let topics: Vec<PlacedTopic> = request
         .topic_data
         .into_iter()
         .map(|topic| match &refusal {
             Some(error) => refused_topic(topic, *error),
-            None => place_topic(&cx, topic, all_replicas),
+            None => place_topic(&cx, topic, &sender),
         })
         .collect();
     let pause_ms = pause_ms(&topics);
@@ -96,8 +114,6 @@ fn pause_ms(topics: &[PlacedTopic]) -> i64 {
 fn refuse_whole(request: &ProduceRequest) -> Option<ResponseError> {
     match request {
         ProduceRequest { acks, .. } if !(-1..=1).contains(acks) => Some(ResponseError::InvalidRequiredAcks),
-        // Transactions are not served: nobody is authorised to use one.
-        ProduceRequest { transactional_id: Some(_), .. } => Some(ResponseError::TransactionalIdAuthorizationFailed),
         _ => None,
     }
 }
@@ -109,7 +125,7 @@ fn refused_topic(topic: TopicProduceData, error: ResponseError) -> PlacedTopic {
     PlacedTopic { stream: None, response, partitions }
 }
 
-fn place_topic(cx: &Context, topic: TopicProduceData, all_replicas: bool) -> PlacedTopic {
+fn place_topic(cx: &Context, topic: TopicProduceData, sender: &Sender) -> PlacedTopic {
     let (stream, unknown) = if cx.version >= 13 {
         (cx.door.broker.stream_by_topic_id(topic.topic_id), ResponseError::UnknownTopicId)
     } else {
@@ -117,7 +133,7 @@ fn place_topic(cx: &Context, topic: TopicProduceData, all_replicas: bool) -> Pla
     };
     let Some(stream) = stream else { return refused_topic(topic, unknown) };
     let place = |partition: PartitionProduceData| {
-        let placed = place_partition(cx, &stream, partition.index, partition.records, all_replicas);
+        let placed = place_partition(cx, &stream, partition.index, partition.records, sender);
         (partition.index, placed)
     };
     let partitions = topic.partition_data.into_iter().map(place).collect();
@@ -125,22 +141,56 @@ fn place_topic(cx: &Context, topic: TopicProduceData, all_replicas: bool) -> Pla
     PlacedTopic { stream: Some(stream), response, partitions }
 }
 
-fn place_partition(
-    cx: &Context,
-    stream: &Arc<Stream>,
-    index: i32,
-    records: Option<Bytes>,
-    all_replicas: bool,
-) -> Placed {
-    let Ok(partition) = u32::try_from(index).map(PartitionIndex) else {
+fn place_partition(cx: &Context, stream: &Arc<Stream>, index: i32, records: Option<Bytes>, sender: &Sender) -> Placed {
+    let existing = |index: &u32| *index < stream.partition_count();
+    let Some(index) = u32::try_from(index).ok().filter(existing) else {
         return Placed::Refused(Refusal::of(ResponseError::UnknownTopicOrPartition));
     };
+    let records = records.unwrap_or_default();
+    let transactional = transactional_producer(&records);
     // KIP-110: a client that sends zstd must know how to get it back.
     let zstd_allowed = cx.version >= 7;
-    let terms = Terms { all_replicas, zstd_allowed, transactional: false };
-    match cx.door.broker.append(stream, partition, &records.unwrap_or_default(), terms) {
+    let terms = Terms { all_replicas: sender.all_replicas, zstd_allowed, transactional: transactional.is_some() };
+    let append = || cx.door.broker.append(stream, PartitionIndex(index), &records, terms);
+    let appended = match (transactional, &sender.transactional_id) {
+        (None, _) => append(),
+        (Some(_), None) => {
+            return Placed::Refused(Refusal::of(ResponseError::TransactionalIdAuthorizationFailed));
+        }
+        (Some(producer), Some(id)) => {
+            let verification = if cx.version >= ADDS_FROM { Verification::Add } else { Verification::Added };
+            let at = (stream.topic_id, index);
+            match cx.door.transactions.write(id, producer, at, verification, append) {
+                Ok(appended) => appended,
+                Err(error) => {
+                    let message = Some(error.to_string());
+                    return Placed::Refused(Refusal { message, ..Refusal::of(of_txn(error, cx.version)) });
+                }
+            }
+        }
+    };
+    match appended {
         Ok(ticket) => Placed::Queued(ticket),
         Err(error) => Placed::Refused(Refusal::from(error)),
+    }
+}
+
+/// The producer of a batch that says it is part of a transaction. What is no batch is not looked into: it is refused when
+/// it is appended.
+fn transactional_producer(records: &[u8]) -> Option<ProducerEpoch> {
+    let header = Header::parse(records).ok().filter(Header::is_transactional)?;
+    Some(ProducerEpoch { producer_id: header.producer_id, epoch: header.producer_epoch })
+}
+
+/// As Kafka's brokers word what the transaction coordinator told them.
+fn of_txn(error: TxnError, version: i16) -> ResponseError {
+    match error {
+        TxnError::ProducerFenced => ResponseError::InvalidProducerEpoch,
+        TxnError::TransactionAbortable if version < ABORTABLE_FROM => ResponseError::InvalidTxnState,
+        // Older clients would not send the batch again after it.
+        TxnError::ConcurrentTransactions if version < ADDS_FROM => ResponseError::NotEnoughReplicas,
+        TxnError::CoordinatorNotAvailable => ResponseError::NotEnoughReplicas,
+        error => error::of_txn(error),
     }
 }
 

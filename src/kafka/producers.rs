@@ -1,58 +1,17 @@
-//! Idempotent producers: InitProducerId (22) and DescribeProducers (61).
+//! What partitions remember of producers: DescribeProducers (61). Who gets a producer id stands in `transactions`.
 
 use indexmap::{IndexMap, IndexSet};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
-use kafka_protocol::messages::{
-    DescribeProducersRequest, DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
-    TopicName,
-};
+use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId, TopicName};
 
-use crate::kafka::{Context, error, names};
+use crate::kafka::{Context, names};
 use crate::log::partition::Partition;
 use crate::log::producers::ELSEWHERE;
 use crate::model::ids::PartitionIndex;
 
-/// No producer id, no epoch.
-const NO_PRODUCER: i64 = -1;
-const NO_EPOCH: i16 = -1;
-
 /// No transaction is open.
 const NO_TRANSACTION: i64 = -1;
-
-/// InitProducerId, versions 0 to 5: a new producer id, with epoch 0.
-///
-/// A producer that tells its id and epoch (KIP-360) gets a new id as well: without a transactional id nobody else can
-/// go on in its place, so there is none to fence. Transactions are not served yet, and a transactional id is answered
-/// TRANSACTIONAL_ID_AUTHORIZATION_FAILED: of the errors that Kafka has here it is the one at which both the Java client
-/// and librdkafka give up at once (librdkafka asks again at most others until its own timeout).
-pub async fn init_producer_id(cx: Context, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    if let Err(refusal) = check(&request) {
-        return refused(refusal);
-    }
-    match cx.door.broker.new_producer_id().await {
-        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
-        Err(failure) => refused(error::of_store(&failure)),
-    }
-}
-
-fn check(request: &InitProducerIdRequest) -> Result<(), ResponseError> {
-    if (request.producer_id.0 == NO_PRODUCER) != (request.producer_epoch == NO_EPOCH) {
-        return Err(ResponseError::InvalidRequest);
-    }
-    match &request.transactional_id {
-        None => Ok(()),
-        Some(id) if id.is_empty() => Err(ResponseError::InvalidRequest),
-        Some(_) => Err(ResponseError::TransactionalIdAuthorizationFailed),
-    }
-}
-
-fn refused(failure: ResponseError) -> InitProducerIdResponse {
-    InitProducerIdResponse::default()
-        .with_error_code(failure.code())
-        .with_producer_id(ProducerId(NO_PRODUCER))
-        .with_producer_epoch(NO_EPOCH)
-}
 
 /// DescribeProducers, version 0: what partitions remember of their producers.
 pub async fn describe_producers(cx: Context, request: DescribeProducersRequest) -> DescribeProducersResponse {
@@ -108,46 +67,11 @@ fn active_producers(partition: &Partition) -> Vec<ProducerState> {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::TransactionalId;
     use kafka_protocol::messages::describe_producers_request::TopicRequest;
-    use kafka_protocol::protocol::StrBytes;
 
     use super::*;
     use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
     use crate::model::batch::Producer;
-
-    #[test]
-    fn a_producer_tells_both_its_id_and_epoch_or_neither() {
-        let with = |id, epoch| {
-            let request = InitProducerIdRequest::default().with_transactional_id(None);
-            check(&request.with_producer_id(ProducerId(id)).with_producer_epoch(epoch))
-        };
-        assert_eq!((with(-1, -1), with(7, 3)), (Ok(()), Ok(())));
-        assert_eq!(with(7, -1), Err(ResponseError::InvalidRequest));
-        assert_eq!(with(-1, 3), Err(ResponseError::InvalidRequest));
-    }
-
-    #[test]
-    fn transactional_ids_are_refused_for_good() {
-        let with = |id: &'static str| {
-            let id = TransactionalId(StrBytes::from_static_str(id));
-            check(&InitProducerIdRequest::default().with_transactional_id(Some(id)))
-        };
-        assert_eq!(with("t"), Err(ResponseError::TransactionalIdAuthorizationFailed));
-        assert_eq!(with(""), Err(ResponseError::InvalidRequest));
-        assert_eq!(refused(ResponseError::InvalidRequest).producer_id.0, -1);
-    }
-
-    #[tokio::test]
-    async fn every_producer_gets_an_id_of_its_own() {
-        let door = Fixture::new();
-        let init = async |version| {
-            let request = InitProducerIdRequest::default().with_transactional_id(None);
-            let answer = encodes(init_producer_id(door.cx(version), request).await, version);
-            (answer.error_code, answer.producer_id.0, answer.producer_epoch)
-        };
-        assert_eq!([init(0).await, init(4).await, init(5).await], [(0, 0, 0), (0, 1, 0), (0, 2, 0)]);
-    }
 
     #[tokio::test]
     async fn producers_are_described_by_what_they_wrote_last() {

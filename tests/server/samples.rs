@@ -1,6 +1,7 @@
 //! A sound request for every API and version, about partition 0 of a topic `t` that exists.
 
 use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -22,6 +23,10 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::*;
 use kafka_protocol::messages::{
     alter_client_quotas_request, alter_user_scram_credentials_request, create_acls_request, delete_acls_request,
@@ -61,7 +66,9 @@ fn sample<R: Request + 'static>(make: impl Fn(i16) -> R + 'static) -> Sample {
 }
 
 pub fn all(topic_id: Uuid) -> Vec<Sample> {
-    [records(topic_id), groups(), topics(), settings(), cluster(), clients()].into_iter().flatten().collect()
+    let all =
+        [records(topic_id), transactions(), groups(), topics(), settings(), cluster(), clients()].into_iter().flatten();
+    all.collect()
 }
 
 fn records(topic_id: Uuid) -> Vec<Sample> {
@@ -109,6 +116,47 @@ fn records(topic_id: Uuid) -> Vec<Sample> {
                 .with_name(topic("t"))
                 .with_partition_indexes(vec![0]);
             DescribeProducersRequest::default().with_topics(vec![topic])
+        }),
+    ]
+}
+
+fn transactions() -> Vec<Sample> {
+    let partitions = || vec![AddPartitionsToTxnTopic::default().with_name(topic("t")).with_partitions(vec![0])];
+    vec![
+        sample(move |version| match version {
+            0..=3 => AddPartitionsToTxnRequest::default()
+                .with_v3_and_below_transactional_id(TransactionalId(text("id")))
+                .with_v3_and_below_topics(partitions()),
+            _ => AddPartitionsToTxnRequest::default().with_transactions(vec![
+                AddPartitionsToTxnTransaction::default()
+                    .with_transactional_id(TransactionalId(text("id")))
+                    .with_topics(partitions()),
+            ]),
+        }),
+        sample(|_| {
+            AddOffsetsToTxnRequest::default()
+                .with_transactional_id(TransactionalId(text("id")))
+                .with_group_id(GroupId(text("g")))
+        }),
+        sample(|_| EndTxnRequest::default().with_transactional_id(TransactionalId(text("id"))).with_committed(true)),
+        sample(|_| {
+            let topic = WritableTxnMarkerTopic::default().with_name(topic("t")).with_partition_indexes(vec![0, 1]);
+            let marker = WritableTxnMarker::default().with_producer_id(ProducerId(77)).with_topics(vec![topic]);
+            WriteTxnMarkersRequest::default().with_markers(vec![marker])
+        }),
+        sample(|_| {
+            let partition = TxnOffsetCommitRequestPartition::default().with_committed_metadata(Some(text("m")));
+            let topic = TxnOffsetCommitRequestTopic::default().with_name(topic("t")).with_partitions(vec![partition]);
+            TxnOffsetCommitRequest::default()
+                .with_transactional_id(TransactionalId(text("id")))
+                .with_group_id(GroupId(text("g")))
+                .with_topics(vec![topic])
+        }),
+        sample(|_| DescribeTransactionsRequest::default().with_transactional_ids(vec![TransactionalId(text("id"))])),
+        sample(|version| {
+            let request = ListTransactionsRequest::default().with_state_filters(vec![text("Ongoing"), text("Gone")]);
+            let request = if version >= 1 { request.with_duration_filter(5) } else { request };
+            if version >= 2 { request.with_transactional_id_pattern(Some(text("i."))) } else { request }
         }),
     ]
 }

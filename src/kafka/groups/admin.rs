@@ -30,9 +30,8 @@ const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// FindCoordinator, versions 0 to 6: this broker, by the address of the listener that the client came by.
 ///
-/// Transactions are not served yet: a transactional id is answered TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as by
-/// InitProducerId, the one error at which all clients give up at once. Coordinators of share groups are for brokers to
-/// ask: INVALID_REQUEST, as where share groups are off.
+/// It coordinates groups and transactional ids alike. Coordinators of share groups are for brokers to ask:
+/// INVALID_REQUEST, as where share groups are off.
 pub async fn find_coordinator(cx: Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let refusal = refusal(request.key_type);
     let advertised = cx.door.listeners.get(cx.client.listener);
@@ -49,10 +48,7 @@ pub async fn find_coordinator(cx: Context, request: FindCoordinatorRequest) -> F
 /// Why there is no coordinator of this type.
 fn refusal(key_type: i8) -> Option<(ResponseError, &'static str)> {
     match key_type {
-        GROUP => None,
-        TRANSACTION => {
-            Some((ResponseError::TransactionalIdAuthorizationFailed, "Transactions are not served by this broker."))
-        }
+        GROUP | TRANSACTION => None,
         _ => Some((ResponseError::InvalidRequest, "There is no coordinator of this type.")),
     }
 }

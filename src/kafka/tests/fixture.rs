@@ -20,6 +20,7 @@ use crate::model::batch::{Compressor, Options, Producer, Record, build};
 use crate::model::ids::{Offset, PartitionIndex};
 use crate::model::settings::BrokerValues;
 use crate::store::memory::MemoryStore;
+use crate::txn::{Transactions, TxnSettings};
 
 /// The clock stands here.
 pub const NOW_MS: i64 = 1_700_000_000_000;
@@ -47,12 +48,14 @@ impl Fixture {
             master_keys: Vec::new(),
         };
         let broker = Broker::open(Arc::new(MemoryStore::new()), options, clock.clone(), Metrics::new(10)).unwrap();
-        let groups = Groups::open(broker.clone(), clock, GroupSettings::default()).unwrap();
+        let groups = Groups::open(broker.clone(), clock.clone(), GroupSettings::default()).unwrap();
+        let transactions = Transactions::open(broker.clone(), groups.clone(), clock, TxnSettings::default()).unwrap();
         let listener = |name: &str, port| Advertised { name: name.into(), host: format!("{name}.example"), port };
         let listeners = vec![listener("inside", 9092), listener("outside", 19092)];
         let (stopping, watching) = watch::channel(false);
         let quotas = Quotas::open(&broker).unwrap();
-        Fixture { door: Door::new(broker, groups, quotas, Arc::new(config), listeners, watching), _stopping: stopping }
+        let door = Door::new(broker, groups, transactions, quotas, Arc::new(config), listeners, watching);
+        Fixture { door, _stopping: stopping }
     }
 
     /// Of a client that speaks `version` and came by the second listener.

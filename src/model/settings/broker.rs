@@ -41,6 +41,8 @@ pub struct BrokerValues {
     pub fetch_max_bytes: i64,
     pub max_incremental_fetch_session_cache_slots: i64,
     pub producer_id_expiration_ms: i64,
+    pub transaction_max_timeout_ms: i64,
+    pub transactional_id_expiration_ms: i64,
     pub group_initial_rebalance_delay_ms: i64,
     pub group_min_session_timeout_ms: i64,
     pub group_max_session_timeout_ms: i64,
@@ -73,6 +75,8 @@ impl Default for BrokerValues {
             fetch_max_bytes: 55 << 20,
             max_incremental_fetch_session_cache_slots: 1_000,
             producer_id_expiration_ms: 86_400_000,
+            transaction_max_timeout_ms: 900_000,
+            transactional_id_expiration_ms: 604_800_000,
             group_initial_rebalance_delay_ms: 0,
             group_min_session_timeout_ms: 6_000,
             group_max_session_timeout_ms: 1_800_000,
@@ -319,6 +323,20 @@ pub(super) const FIXED: &[Fixed] = &[
         Some("104857600"),
         |values| Some(values.socket_request_max_bytes.to_string()),
         "Largest request.",
+    ),
+    fixed(
+        "transaction.max.timeout.ms",
+        ValueType::Int,
+        Some("900000"),
+        |values| Some(values.transaction_max_timeout_ms.to_string()),
+        "Longest timeout that a transactional producer may ask for.",
+    ),
+    fixed(
+        "transactional.id.expiration.ms",
+        ValueType::Int,
+        Some("604800000"),
+        |values| Some(values.transactional_id_expiration_ms.to_string()),
+        "A transactional id without a transaction for this long is forgotten.",
     ),
 ];
 
