@@ -92,6 +92,8 @@ series! {
         counters(&["topic", "direction", "policy"]);
     throttle_seconds: CounterVec = "throttle_seconds_total",
         "Time that Kafka clients were told to pause", seconds(&["topic", "direction"]);
+    quota_seconds: CounterVec = "quota_throttle_seconds_total",
+        "Time that Kafka clients were told to pause for what their quotas allow", seconds(&["quota"]);
 
     partition_bytes: IntGaugeVec = "partition_size_bytes",
         "Bytes of record batches a partition holds", gauges(&["topic", "partition"]);
@@ -181,6 +183,11 @@ impl Metrics {
             write_throttled: self.throttled(label, WRITE),
             read_throttled: self.throttled(label, READ),
         }
+    }
+
+    /// A client was told to pause for a quota of its own; `quota` as Kafka spells it.
+    pub fn quota_paused(&self, quota: &'static str, ms: i64) {
+        self.series.quota_seconds.with_label_values(&[quota]).inc_by(ms.max(0) as f64 / 1e3);
     }
 
     fn throttled(&self, label: &str, direction: &str) -> Throttled {

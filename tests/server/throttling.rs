@@ -243,6 +243,8 @@ async fn a_producer_beyond_its_quota_is_told_and_not_read_from() {
     let pause_ms = i64::from(answer.throttle_time_ms);
     assert!((10_000..13_000).contains(&pause_ms), "{pause_ms}");
     assert_eq!(answer.responses[0].partition_responses[0].base_offset, 0);
+    let counted = metrics(&broker.server).await["anabranch_quota_throttle_seconds_total{quota=\"producer_byte_rate\"}"];
+    assert_eq!(counted, pause_ms as f64 / 1e3);
     client.send(HeartbeatRequest::default(), 4).await;
     broker.clock.advance(pause_ms - 1);
     assert!(!client.has_news().await);

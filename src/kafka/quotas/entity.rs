@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::meter::WINDOW_MS;
+
 /// What an entity is named by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,6 +89,14 @@ impl Quota {
             Quota::ProducerByteRate | Quota::ConsumerByteRate => Some(i64::MAX as f64),
             Quota::ConnectionCreationRate => Some(i32::MAX as f64),
             Quota::RequestPercentage | Quota::ControllerMutationRate => None,
+        }
+    }
+
+    /// The longest pause; for the time of requests and for connections it is Kafka's, a window.
+    pub const fn pause_ms_max(self) -> i64 {
+        match self {
+            Quota::RequestPercentage | Quota::ConnectionCreationRate => WINDOW_MS,
+            Quota::ProducerByteRate | Quota::ConsumerByteRate | Quota::ControllerMutationRate => i64::MAX,
         }
     }
 

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::broker::Broker;
 use crate::kafka::Context;
 use crate::kafka::error::Refusal;
+use crate::metrics::Metrics;
 use crate::store::keys::Key;
 use crate::store::{Batch, Family, StoreError};
 
@@ -42,14 +43,13 @@ const ANONYMOUS: &str = "ANONYMOUS";
 /// Entities with limits.
 const ENTITIES_MAX: usize = 10_000;
 const METERS_MAX: usize = 10_000;
-/// The longest pause for the time that requests took, and for connections (Kafka's: a window).
-const SHORT_PAUSE_MS_MAX: i64 = WINDOW_MS;
 
 /// All client quotas of this broker.
 pub struct Quotas {
     /// Replaced as a whole, so that whoever asks holds no lock meanwhile.
     table: RwLock<Arc<Table>>,
     meters: Mutex<HashMap<MeterKey, Meter>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Whose meter it is: the parts that the quota is not of are `None`.
@@ -73,7 +73,8 @@ impl Quotas {
             let limits: Limits = serde_json::from_slice(&limits).map_err(corrupt)?;
             entities.insert(entity, limits);
         }
-        Ok(Quotas { table: RwLock::new(Arc::new(Table::new(entities))), meters: Mutex::default() })
+        let (table, metrics) = (RwLock::new(Arc::new(Table::new(entities))), broker.metrics().clone());
+        Ok(Quotas { table, meters: Mutex::default(), metrics })
     }
 
     pub fn table(&self) -> Arc<Table> {
@@ -147,7 +148,8 @@ impl Quotas {
     /// Counts and tells for how long to pause; with `refuses`, what goes beyond does not count, for it is not given.
     fn rate(&self, held: Option<(MeterKey, f64)>, value: f64, now_ms: i64, refuses: bool) -> i64 {
         let Some((key, limit)) = held else { return 0 };
-        self.measure(key, limit, now_ms, |meter| match meter {
+        let (quota, longest_ms) = (key.quota, key.quota.pause_ms_max());
+        let pause_ms = self.measure(key, limit, now_ms, |meter| match meter {
             Meter::Rate(rate) => {
                 let pause_ms = rate.record(value, limit, now_ms);
                 if pause_ms > 0 && refuses {
@@ -156,7 +158,15 @@ impl Quotas {
                 pause_ms
             }
             Meter::Tokens(bucket) => bucket.charge(value, limit, now_ms),
-        })
+        });
+        self.paused(quota, pause_ms.min(longest_ms))
+    }
+
+    fn paused(&self, quota: Quota, pause_ms: i64) -> i64 {
+        if pause_ms > 0 {
+            self.metrics.quota_paused(quota.name(), pause_ms);
+        }
+        pause_ms
     }
 
     /// A produce request of so many bytes has come. Tells for how long its connection is to pause.
@@ -189,19 +199,22 @@ impl Quotas {
     fn worked(&self, cx: &Context, micros: i64) -> i64 {
         let held = self.held(Quota::RequestPercentage, ANONYMOUS, client_id(cx));
         let percent = micros as f64 * 100.0 / 1e6;
-        self.rate(held, percent, now_ms(cx), false).min(SHORT_PAUSE_MS_MAX)
+        self.rate(held, percent, now_ms(cx), false)
     }
 
     /// A connection has come. Tells after how long it is to be closed, if there were too many of its address.
     pub fn connected(&self, address: IpAddr, now_ms: i64) -> i64 {
         let held = self.held(Quota::ConnectionCreationRate, &address.to_canonical().to_string(), "");
-        self.rate(held, 1.0, now_ms, true).min(SHORT_PAUSE_MS_MAX)
+        self.rate(held, 1.0, now_ms, true)
     }
 
     /// So many partitions are made for a client that cannot be told to pause.
     pub fn mutated(&self, cx: &Context, partitions: u32) {
-        let held = self.held(Quota::ControllerMutationRate, ANONYMOUS, client_id(cx));
-        self.rate(held, partitions.into(), now_ms(cx), false);
+        let Some((key, limit)) = self.held(Quota::ControllerMutationRate, ANONYMOUS, client_id(cx)) else { return };
+        self.measure(key, limit, now_ms(cx), |meter| match meter {
+            Meter::Tokens(bucket) => drop(bucket.charge(partitions.into(), limit, now_ms(cx))),
+            Meter::Rate(_) => {}
+        });
     }
 
     /// For a request that makes or deletes partitions. From `strict_from` on versions know the error.
@@ -228,15 +241,21 @@ impl Mutations<'_> {
         let (now_ms, strict) = (self.now_ms, self.strict);
         let taken = self.quotas.measure(key, limit, now_ms, |meter| match meter {
             Meter::Tokens(bucket) if strict => bucket.take(partitions.into(), limit, now_ms),
-            Meter::Tokens(bucket) => Ok(bucket.charge(partitions.into(), limit, now_ms)).map(|pause_ms| {
-                self.pause_ms = self.pause_ms.max(pause_ms);
-            }),
+            Meter::Tokens(bucket) => Err(bucket.charge(partitions.into(), limit, now_ms)),
             Meter::Rate(_) => Ok(()),
         });
-        taken.map_err(|pause_ms| {
-            self.pause_ms = self.pause_ms.max(pause_ms);
-            Refusal::new(ResponseError::ThrottlingQuotaExceeded, "The throttling quota has been exceeded.")
-        })
+        let owed_ms = taken.err().unwrap_or(0);
+        if owed_ms > self.pause_ms {
+            self.quotas.paused(Quota::ControllerMutationRate, owed_ms - self.pause_ms);
+            self.pause_ms = owed_ms;
+        }
+        match owed_ms > 0 && strict {
+            true => {
+                let message = "The throttling quota has been exceeded.";
+                Err(Refusal::new(ResponseError::ThrottlingQuotaExceeded, message))
+            }
+            false => Ok(()),
+        }
     }
 }
 
