@@ -92,7 +92,8 @@ impl Bed {
     fn on(store: MemoryStore, clock: Clock) -> Bed {
         let store = Cuts::new(store);
         let (values, master_keys) = (BrokerValues::default(), Vec::new());
-        let options = BrokerOptions { sync: false, tail_bytes_max: 1 << 20, values, master_keys };
+        let options =
+            BrokerOptions { sync: false, tail_bytes_max: 1 << 20, values, master_keys, compaction_bytes_max: 1 << 20 };
         let broker = Broker::open(store.clone(), options, clock.clone(), Metrics::new(10)).unwrap();
         let groups = Groups::open(broker.clone(), clock.clone(), GroupSettings::default()).unwrap();
         let settings = TxnSettings::default();
