@@ -185,7 +185,7 @@ mod tests {
             }
         }
         assert_eq!(found(refusal(GROUP)).response().port, 9092);
-        assert_eq!(found(refusal(TRANSACTION)).response().error_code, 53);
+        assert_eq!(found(refusal(TRANSACTION)).response().port, 9092);
         assert_eq!(found(refusal(2)).coordinator(StrBytes::default()).error_code, 42);
     }
 
