@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::model::attributes::LimitsPolicy;
+use crate::model::attributes::{Isolation, LimitsPolicy};
 
 pub use access_keys::AccessKey;
 use access_keys::credentials;
@@ -145,6 +145,8 @@ settings! {
         kinesis_limits: LimitsPolicy = "enforce", <POLICY> one_of;
         /// kinesis.limits of a topic that does not set it: enforce, observe or off
         kafka_limits: LimitsPolicy = "observe", <POLICY> one_of;
+        /// kinesis.isolation of a stream that does not set it: read_committed or read_uncommitted
+        kinesis_isolation: Isolation = "read_committed", <LEVEL> one_of;
         /// Open shards of all streams together that the Kinesis API may make
         shards_max: usize = "20000", <N> whole(1, 10_000_000);
         /// On-demand streams at once

@@ -361,6 +361,7 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         log_segment_bytes: config.log_segment_bytes,
         log_cleaner_dedupe_buffer_size: config.compaction_memory as i64,
         log_retention_check_interval_ms: config.retention_check_interval,
+        kinesis_isolation: config.kinesis_isolation,
         kafka_limits: config.kafka_limits,
         socket_request_max_bytes: config.request_bytes_max as i64,
         connections_max_idle_ms: config.connections_idle_max,

@@ -4,6 +4,8 @@
 //! - A page holds records of its shard only, each once, in order; [`Page::next`] never goes back.
 //! - What is older than the stream's retention by its append time is hidden from the moment on, whether it has been
 //!   dropped or not.
+//! - Ends of transactions are no records. Of transactions a reader sees what the stream's `kinesis.isolation` says: by
+//!   default none that was aborted, and nothing at or behind the first that is open.
 //! - An open shard's end is looked at together with the lineage ([`Stream::span`]), so a record that a reshard gives to a
 //!   child is never read as its parent's.
 
@@ -17,6 +19,8 @@ use crate::broker::{Broker, Stream};
 use crate::log::partition::{Partition, ReadError};
 use crate::log::segment::Segment;
 use crate::log::tail::StoredBatch;
+use crate::log::transactions::Aborted;
+use crate::model::attributes::Isolation;
 use crate::model::batch::{self, BatchError, Codec, Header};
 use crate::model::ids::{Offset, ShardOrdinal};
 use crate::model::shard::Shard;
@@ -32,7 +36,8 @@ const HELD_PAGES_MAX: usize = 2;
 pub struct Span {
     pub shard: Shard,
     pub partition: Arc<Partition>,
-    /// One past the last of its records that is committed.
+    pub isolation: Isolation,
+    /// One past the last of its records that may be read.
     pub end: Offset,
 }
 
@@ -71,6 +76,38 @@ pub struct Page {
     pub full: bool,
 }
 
+/// What of batches that were read a reader is shown.
+struct Shown {
+    expired_before_ms: i64,
+    aborted: Vec<Aborted>,
+}
+
+impl Shown {
+    /// Takes away those of `batches` that were trimmed meanwhile.
+    fn of(span: &Span, batches: &mut Vec<StoredBatch>, expired_before_ms: i64) -> Shown {
+        let aborted = match span.isolation {
+            Isolation::Committed if batches.iter().any(is_transactional) => span.partition.aborted_among(batches),
+            Isolation::Committed | Isolation::Uncommitted => Vec::new(),
+        };
+        Shown { expired_before_ms, aborted }
+    }
+
+    fn shows(&self, stored: &StoredBatch, header: &Header) -> bool {
+        let is_aborted = || self.aborted.iter().any(|aborted| aborted.holds(header.producer_id, header.base_offset));
+        stored.append_time_ms() >= self.expired_before_ms
+            && !header.is_control()
+            && !(header.is_transactional() && is_aborted())
+    }
+}
+
+fn is_transactional(stored: &StoredBatch) -> bool {
+    Header::parse(&stored.batch()).is_ok_and(|header| header.is_transactional())
+}
+
+fn corrupt(error: BatchError) -> StoreError {
+    StoreError::Corrupt(error.to_string())
+}
+
 impl Span {
     /// Whether a reader at `next` has had everything of a closed shard.
     pub fn is_ended_at(&self, next: Offset) -> bool {
@@ -86,9 +123,10 @@ impl Stream {
         let state = self.state.read();
         let shard = state.lineage.shard(ordinal)?.clone();
         let partition = state.partitions.get(shard.partition.0 as usize)?.clone();
-        let committed = partition.end_offset();
-        let end = shard.end_offset.map_or(committed, |end_offset| end_offset.min(committed));
-        Some(Span { shard, partition, end })
+        let isolation = state.settings.kinesis_isolation;
+        let readable = partition.end_for(isolation);
+        let end = shard.end_offset.map_or(readable, |end_offset| end_offset.min(readable));
+        Some(Span { shard, partition, isolation, end })
     }
 }
 
@@ -104,14 +142,14 @@ impl Broker {
         let now_ms = self.clock.now_ms();
         let expired_before_ms = expiry(&stream.settings(), now_ms).unwrap_or(i64::MIN);
         let mut page = Page { next: from.max(span.shard.start_offset), ..Page::default() };
-        let (mut empty_reads, mut held_bytes) = (0, 0);
+        let (mut empty_reads, mut held_bytes, mut transactional) = (0, 0, false);
         while empty_reads < EMPTY_READS_MAX {
             page.next = page.next.max(first_unexpired(&span.partition, expired_before_ms));
             if page.next >= span.end {
                 break;
             }
             let room = limits.bytes_max.saturating_sub(page.bytes);
-            let batches = match self.read(&span.partition, page.next, span.end, room).await {
+            let mut batches = match self.read(&span.partition, page.next, span.end, room).await {
                 // Retention overtook the reader between the look at the log's start and the read.
                 Err(ReadError::OutOfRange { log_start, .. }) if page.next < log_start => {
                     page.next = log_start;
@@ -128,7 +166,9 @@ impl Broker {
                 break;
             }
             let (before, read_bytes) = (page.records.len(), batches.iter().map(StoredBatch::batch_len).sum::<usize>());
-            page = fill(page, batches, span.end, expired_before_ms, limits).await?;
+            let shown = Shown::of(span, &mut batches, expired_before_ms);
+            transactional |= batches.iter().any(is_transactional);
+            page = fill(page, batches, span.end, shown, limits).await?;
             match page.records.len() > before {
                 true => held_bytes += read_bytes,
                 false => empty_reads += 1,
@@ -138,6 +178,9 @@ impl Broker {
                 break;
             }
         }
+        if transactional && !page.records.is_empty() {
+            self.pass_hidden(span, &mut page, expired_before_ms).await?;
+        }
         page.ended = span.is_ended_at(page.next);
         page.behind_ms = match (page.next < span.end, page.records.last()) {
             (false, _) => 0,
@@ -145,6 +188,26 @@ impl Broker {
             (true, None) => self.behind_ms(span, page.next, now_ms).await?,
         };
         Ok(page)
+    }
+
+    /// Passes over what shows nothing behind the records of a page, so that a reader who has had all there is to see is
+    /// not told that there is more.
+    async fn pass_hidden(&self, span: &Span, page: &mut Page, expired_before_ms: i64) -> Result<(), ReadError> {
+        for _ in 0..EMPTY_READS_MAX {
+            if page.next >= span.end {
+                break;
+            }
+            // Whatever keeps it from being read, the page goes out first.
+            let Ok(mut batches) = self.read(&span.partition, page.next, span.end, 1).await else { break };
+            let shown = Shown::of(span, &mut batches, expired_before_ms);
+            let Some(first) = batches.first() else { break };
+            let header = Header::parse(&first.batch()).map_err(corrupt)?;
+            if shown.shows(first, &header) {
+                break;
+            }
+            page.next = first.last_offset + 1;
+        }
+        Ok(())
     }
 
     /// How long ago the record at `next`, which there is, was appended.
@@ -182,31 +245,31 @@ async fn fill(
     page: Page,
     batches: Vec<StoredBatch>,
     end: Offset,
-    expired_before_ms: i64,
+    shown: Shown,
     limits: PageLimits,
 ) -> Result<Page, StoreError> {
     let is_compressed =
         |stored: &StoredBatch| Header::parse(&stored.batch()).and_then(|header| header.codec()) != Ok(Codec::None);
-    let work = move |batches: &[StoredBatch]| take(page, batches, end, expired_before_ms, limits);
+    let work = move |batches: &[StoredBatch]| take(page, batches, end, &shown, limits);
     let filled = match batches.iter().any(is_compressed) {
         true => blocking(move || work(&batches)).await?,
         false => work(&batches),
     };
-    filled.map_err(|error| StoreError::Corrupt(error.to_string()))
+    filled.map_err(corrupt)
 }
 
 fn take(
     mut page: Page,
     batches: &[StoredBatch],
     end: Offset,
-    expired_before_ms: i64,
+    shown: &Shown,
     limits: PageLimits,
 ) -> Result<Page, BatchError> {
     for stored in batches {
         let (append_ms, sealed) = (stored.append_time_ms(), stored.is_sealed_at_rest());
         let batch = stored.batch();
         let header = Header::parse(&batch)?;
-        if append_ms < expired_before_ms || header.is_control() {
+        if !shown.shows(stored, &header) {
             page.next = page.next.max(stored.last_offset + 1);
             continue;
         }

@@ -4,7 +4,10 @@
 //! batch of an answer comes whatever its size, and whole batches only. `replica_id` is not looked at: there are no
 //! followers. Where limits are enforced, a partition gives nothing while its shard's read pipe owes (`throttle`); the pipe
 //! is the shared one, or the one of a consumer that is registered by the client's id. A client beyond its quota (`quotas`)
-//! is given nothing either. Transactions are not served yet, so the last stable offset is the high watermark.
+//! is given nothing either.
+//!
+//! A client that reads committed records only is given what lies before the last stable offset and the transactions among
+//! it that were aborted, whose records it leaves out (KIP-98); it waits for that offset to move.
 
 use std::sync::Arc;
 
@@ -12,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
 
 use crate::broker::{ReadPipe, Stream};
 use crate::kafka::budget::Grant;
@@ -23,6 +26,8 @@ use crate::kafka::throttle::{self, Supply};
 use crate::kafka::{Context, error};
 use crate::log::partition::Partition;
 use crate::log::tail::StoredBatch;
+use crate::log::transactions::Aborted;
+use crate::model::attributes::Isolation;
 use crate::model::ids::{Offset, PartitionIndex};
 
 /// Versions that name topics by id.
@@ -75,7 +80,7 @@ pub fn first_error(response: &FetchResponse) -> i16 {
 struct Limits {
     bytes_min: usize,
     bytes_max: usize,
-    read_committed: bool,
+    isolation: Isolation,
 }
 
 impl Limits {
@@ -87,7 +92,7 @@ impl Limits {
     fn of(request: &FetchRequest, fetch_bytes_max: usize) -> Limits {
         let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(fetch_bytes_max).max(1);
         let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
-        Limits { bytes_min, bytes_max, read_committed: request.isolation_level == 1 }
+        Limits { bytes_min, bytes_max, isolation: isolation(request.isolation_level) }
     }
 }
 
@@ -115,6 +120,9 @@ struct Log {
     pipe: Option<ReadPipe>,
     /// Behind the records of the look.
     next_offset: Offset,
+    isolation: Isolation,
+    /// Up to where the client may read.
+    end: Offset,
     /// After how long the shard's pipe lets anything through; 0: it does.
     withheld_ms: i64,
 }
@@ -155,7 +163,12 @@ async fn read_one(
     error::check_leader_epoch(stream.leader_epoch(index), wanted.current_leader_epoch)?;
 
     let high_watermark = partition.end_offset();
-    let has_records = wanted.fetch_offset < high_watermark && limits.bytes_max > 0;
+    let last_stable_offset = partition.last_stable_offset().min(high_watermark);
+    let end = match limits.isolation {
+        Isolation::Uncommitted => high_watermark,
+        Isolation::Committed => last_stable_offset,
+    };
+    let has_records = wanted.fetch_offset < end && limits.bytes_max > 0;
     let shard = stream.shard_at(index, wanted.fetch_offset).filter(|_| has_records);
     let pipe = shard.map(|shard| stream.read_pipe(shard, cx.client_id.as_deref()));
     let withheld_ms = pipe.as_ref().map_or(0, |pipe| pipe.wait_ms(broker.clock().tick_ms()));
@@ -167,22 +180,38 @@ async fn read_one(
         // The offset is still looked at: it may be out of range.
         broker.read(&partition, wanted.fetch_offset, wanted.fetch_offset, 0).await
     } else {
-        broker.read(&partition, wanted.fetch_offset, high_watermark, bytes_max).await
+        broker.read(&partition, wanted.fetch_offset, end, bytes_max).await
     };
     let mut batches = batches.map_err(|error| error::of_read(&error))?;
     if !first_of_answer && batches.first().is_some_and(|first| first.batch_len() > bytes_max) {
         batches.clear();
     }
+    let aborted = (limits.isolation == Isolation::Committed).then(|| aborted_among(&partition, &mut batches));
     let data = PartitionData::default()
         .with_partition_index(wanted.partition)
         .with_high_watermark(high_watermark)
-        .with_last_stable_offset(high_watermark)
+        .with_last_stable_offset(last_stable_offset)
         .with_log_start_offset(partition.log_start())
-        .with_aborted_transactions(limits.read_committed.then(Vec::new))
+        .with_aborted_transactions(aborted)
         .with_preferred_read_replica((-1).into())
         .with_records(Some(joined(&batches)));
     let next_offset = batches.last().map_or(wanted.fetch_offset, |last| last.last_offset + 1);
-    Ok(Look { data, log: Some(Log { stream, partition, pipe, next_offset, withheld_ms }) })
+    let isolation = limits.isolation;
+    Ok(Look { data, log: Some(Log { stream, partition, pipe, next_offset, isolation, end, withheld_ms }) })
+}
+
+/// Any other level than 1 is read_uncommitted, as Kafka has it.
+pub fn isolation(level: i8) -> Isolation {
+    if level == 1 { Isolation::Committed } else { Isolation::Uncommitted }
+}
+
+fn aborted_among(partition: &Partition, batches: &mut Vec<StoredBatch>) -> Vec<AbortedTransaction> {
+    let told = |aborted: Aborted| {
+        AbortedTransaction::default()
+            .with_producer_id(ProducerId(aborted.producer_id))
+            .with_first_offset(aborted.first_offset)
+    };
+    partition.aborted_among(batches).into_iter().map(told).collect()
 }
 
 fn refused(partition: i32, error: ResponseError) -> PartitionData {
@@ -214,10 +243,11 @@ async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
     let mut news: FuturesUnordered<_> = round
         .looks
         .iter()
-        .filter_map(|look| look.log.as_ref().map(|log| (look.data.high_watermark, &log.partition)))
-        .map(|(seen, partition)| async move {
-            // The sender lives in the partition, so this ends only with news.
-            let _ = partition.watch_end().wait_for(|end| *end > seen || partition.is_deleted()).await;
+        .filter_map(|look| look.log.as_ref())
+        .map(|Log { partition, isolation, end, .. }| async move {
+            // The sender lives in the partition, so this ends only with news. A transaction ends by an append.
+            let is_news = |_: &Offset| partition.end_for(*isolation) > *end || partition.is_deleted();
+            let _ = partition.watch_end().wait_for(is_news).await;
         })
         .collect();
     tokio::select! {
@@ -295,7 +325,7 @@ fn pause_ms(cx: &Context, round: &Round) -> i64 {
         } else {
             0
         };
-        let more = log.next_offset < look.data.high_watermark;
+        let more = log.next_offset < log.end;
         supplies.push((&log.stream, Supply { wait_ms, more }));
     }
     let pause_ms = throttle::pause_ms(supplies.iter().map(|(_, supply)| *supply));
@@ -314,11 +344,15 @@ fn count_out(look: &Look) {
     stream.metrics.records_out.inc_by(records_in(records));
 }
 
-/// How many records the batches claim to hold: they were validated when they came.
+/// How many records the batches claim to hold: they were validated when they came. Ends of transactions are none.
 fn records_in(batches: &Bytes) -> u64 {
     crate::model::batch::split(batches)
         .filter_map(Result::ok)
         .filter_map(|batch| crate::model::batch::Header::parse(&batch).ok())
+        .filter(|header| !header.is_control())
         .map(|header| Offset::from(header.records_count).max(0) as u64)
         .sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Where logs begin and end: ListOffsets (2), OffsetForLeaderEpoch (23), DeleteRecords (21).
 //!
 //! A client that names the leader epoch it knows is fenced if that is not the partition's. `replica_id` is not looked
-//! at: there are no followers. Transactions are not served yet, so the last stable offset is the high watermark, and
-//! that is the end of what is committed.
+//! at: there are no followers. To a client that reads committed records only, logs end at the last stable offset; records
+//! are deleted up to the high watermark all the same.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -23,8 +23,9 @@ use kafka_protocol::messages::{
 
 use crate::broker::Stream;
 use crate::broker::read::FoundOffset;
-use crate::kafka::{Context, error};
+use crate::kafka::{Context, error, fetch};
 use crate::log::partition::{Partition, ReadError};
+use crate::model::attributes::Isolation;
 use crate::model::ids::{Offset, PartitionIndex};
 use crate::model::shard::Lineage;
 
@@ -83,6 +84,7 @@ pub async fn list_offsets(cx: Context, request: ListOffsetsRequest) -> ListOffse
             }
         }
     }
+    let isolation = fetch::isolation(request.isolation_level);
     let mut response = ListOffsetsResponse::default();
     for topic in &request.topics {
         let stream = cx.door.broker.stream(&topic.name);
@@ -96,7 +98,7 @@ pub async fn list_offsets(cx: Context, request: ListOffsetsRequest) -> ListOffse
                 async move {
                     let found = match repeated {
                         true => Err(ResponseError::InvalidRequest),
-                        false => list_offset(cx, stream, lineage, partition).await,
+                        false => list_offset(cx, stream, lineage, partition, isolation).await,
                     };
                     listed(partition.partition_index, found, cx.version)
                 }
@@ -134,11 +136,12 @@ async fn list_offset(
     stream: Option<&Arc<Stream>>,
     lineage: &OnceLock<Arc<Lineage>>,
     wanted: &ListOffsetsPartition,
+    isolation: Isolation,
 ) -> Result<Option<FoundOffset>, ResponseError> {
     let look = Wanted::of(wanted.timestamp, cx.version).ok_or(ResponseError::UnsupportedVersion)?;
     let (stream, index, partition) = find(stream, wanted.partition_index)?;
     let leader_epoch = fence(stream, index, wanted.current_leader_epoch)?;
-    let end = partition.end_offset();
+    let end = partition.end_for(isolation);
     let at = |offset, leader_epoch| Ok(Some(FoundOffset { offset, timestamp: NONE, leader_epoch }));
     let found = match look {
         Wanted::Latest => return at(end, leader_epoch),
@@ -264,8 +267,10 @@ mod tests {
     use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
 
     use super::*;
+    use crate::broker::End;
     use crate::kafka::names;
     use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
+    use crate::model::batch::Producer;
 
     #[test]
     fn special_timestamps_come_with_versions() {
@@ -334,6 +339,30 @@ mod tests {
         assert_eq!(found[..5], specials);
         // The first record at or after the time, inside its batch; then none.
         assert_eq!(found[5..], [(0, 0, 0), (1, 5, 0), (4, 9, 0), (-1, -1, -1)]);
+    }
+
+    #[tokio::test]
+    async fn to_readers_of_committed_records_the_log_ends_where_a_transaction_is_open() {
+        let door = Fixture::new();
+        let stream = door.topic("t", 1).await;
+        door.append(&stream, 0, &[NOW_MS], None).await;
+        let producer = Some(Producer { id: 7, epoch: 0, base_sequence: 0, transactional: true });
+        door.append(&stream, 0, &[NOW_MS + 5], producer).await;
+        let list = async |isolation_level, timestamp| {
+            let partition = ListOffsetsPartition::default().with_current_leader_epoch(-1).with_timestamp(timestamp);
+            let topic = ListOffsetsTopic::default().with_name(names::topic("t")).with_partitions(vec![partition]);
+            let request = ListOffsetsRequest::default().with_isolation_level(isolation_level).with_topics(vec![topic]);
+            encodes(list_offsets(door.cx(7), request).await, 7).topics[0].partitions[0].offset
+        };
+        for (wanted, uncommitted, committed) in
+            [(-1, 2, 1), (-2, 0, 0), (-3, 1, -1), (NOW_MS + 1, 1, -1), (NOW_MS, 0, 0)]
+        {
+            assert_eq!((list(0, wanted).await, list(1, wanted).await), (uncommitted, committed), "{wanted}");
+        }
+        let partitions = vec![(stream.clone(), PartitionIndex(0))];
+        let end = End { producer_id: 7, producer_epoch: 0, coordinator_epoch: 0, commit: false, partitions };
+        door.door.broker.end_transaction(end, Default::default()).await.unwrap().unwrap();
+        assert_eq!((list(0, -1).await, list(1, -1).await, list(1, NOW_MS + 1).await), (3, 3, 1));
     }
 
     #[tokio::test]

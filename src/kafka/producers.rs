@@ -70,6 +70,7 @@ mod tests {
     use kafka_protocol::messages::describe_producers_request::TopicRequest;
 
     use super::*;
+    use crate::broker::End;
     use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
     use crate::model::batch::Producer;
 
@@ -93,5 +94,19 @@ mod tests {
         assert_eq!((active.producer_id.0, active.producer_epoch, active.last_sequence), (7, 2, 2));
         assert_eq!((active.last_timestamp, active.current_txn_start_offset), (NOW_MS, -1));
         assert_eq!(describe("no such", &[0]).await[0].error_code, 17);
+        // In a transaction, and after it.
+        let transactional = Some(Producer { id: 8, epoch: 1, base_sequence: 0, transactional: true });
+        door.append(&stream, 0, &[1], None).await;
+        door.append(&stream, 0, &[1, 2], transactional).await;
+        let of_8 = |described: &[PartitionResponse]| {
+            let active = &described[0].active_producers[0];
+            assert_eq!((active.producer_id.0, active.last_sequence), (8, 1));
+            (active.producer_epoch, active.coordinator_epoch, active.current_txn_start_offset)
+        };
+        assert_eq!(of_8(&describe("t", &[0]).await), (1, -1, 1));
+        let partitions = vec![(stream.clone(), PartitionIndex(0))];
+        let end = End { producer_id: 8, producer_epoch: 1, coordinator_epoch: 4, commit: true, partitions };
+        door.door.broker.end_transaction(end, Default::default()).await.unwrap().unwrap();
+        assert_eq!(of_8(&describe("t", &[0]).await), (1, 4, -1));
     }
 }

@@ -21,6 +21,15 @@ pub enum LimitsPolicy {
     Off,
 }
 
+/// Which records of transactions a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// All, whatever becomes of their transaction.
+    Uncommitted,
+    /// Those of transactions that were committed, and nothing behind one that is open.
+    Committed,
+}
+
 /// Who decides how many shards there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -184,6 +193,18 @@ impl FromStr for LimitsPolicy {
     }
 }
 
+impl FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Isolation, String> {
+        match text {
+            "read_uncommitted" => Ok(Isolation::Uncommitted),
+            "read_committed" => Ok(Isolation::Committed),
+            _ => Err(format!("{text:?} is neither read_committed nor read_uncommitted")),
+        }
+    }
+}
+
 impl FromStr for CapacityMode {
     type Err = String;
 
@@ -201,6 +222,15 @@ impl fmt::Display for CapacityMode {
         f.write_str(match self {
             CapacityMode::Provisioned => "provisioned",
             CapacityMode::OnDemand => "on-demand",
+        })
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Isolation::Uncommitted => "read_uncommitted",
+            Isolation::Committed => "read_committed",
         })
     }
 }

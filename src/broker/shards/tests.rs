@@ -437,3 +437,85 @@ proptest! {
         });
     }
 }
+
+impl Bench {
+    /// One record of a producer's transaction.
+    async fn write(&self, stream: &Stream, id: i64, sequence: i32, value: &str) {
+        let record = Record {
+            offset: 0,
+            timestamp: 5,
+            key: None,
+            value: Some(Bytes::from(value.to_owned())),
+            headers: Vec::new(),
+        };
+        let producer = Some(batch::Producer { id, epoch: 0, base_sequence: sequence, transactional: true });
+        let batch = batch::build(&[record], &Options { compressor: Compressor::None, producer }).unwrap();
+        let terms = Terms { transactional: true, ..Terms::default() };
+        self.broker.append(stream, PartitionIndex(0), &batch, terms).unwrap().committed().await.unwrap();
+    }
+
+    async fn end(&self, stream: &Arc<Stream>, id: i64, commit: bool) {
+        let partitions = vec![(stream.clone(), PartitionIndex(0))];
+        let end = crate::broker::End { producer_id: id, producer_epoch: 0, coordinator_epoch: 0, commit, partitions };
+        self.broker.end_transaction(end, Default::default()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_page_shows_committed_records_only_and_passes_over_the_others() {
+    let bench = Bench::new();
+    let stream = bench.stream(1, &[]).await;
+    bench.put_one(&stream, 0, b"put").await;
+    bench.write(&stream, 7, 0, "kept").await;
+    bench.write(&stream, 8, 0, "dropped").await;
+    bench.put_one(&stream, 0, b"behind").await;
+    // Nothing behind an open transaction is there yet, and a reader who has the rest is up to date.
+    let limits = PageLimits { records_max: 10, bytes_max: 1 << 20 };
+    let page = bench.page(&stream, 0, 0, limits).await;
+    assert_eq!((page.records.iter().map(text).collect::<Vec<_>>(), page.next), (vec!["put".to_owned()], 1));
+    bench.clock.advance(5_000);
+    let page = bench.page(&stream, 0, 1, limits).await;
+    assert_eq!((page.records.len(), page.next, page.behind_ms, page.ended), (0, 1, 0, false));
+    bench.end(&stream, 8, false).await;
+    assert!(bench.page(&stream, 0, 1, limits).await.records.is_empty());
+    bench.end(&stream, 7, true).await;
+    assert_eq!(bench.all(&stream, 0, limits).await, ["put", "kept", "behind"]);
+    // The last of the visible records is the end, though markers follow it; the one before is not.
+    for (records_max, next, behind_ms) in [(1, 1, 5_000), (2, 3, 5_000), (3, 6, 0)] {
+        let page = bench.page(&stream, 0, 0, PageLimits { records_max, ..limits }).await;
+        assert_eq!((page.records.len(), page.next, page.behind_ms), (records_max, next, behind_ms));
+    }
+    // Of a reader that is in the middle of what was aborted, and of one of a closed shard.
+    let page = bench.page(&stream, 0, 2, limits).await;
+    assert_eq!(page.records.iter().map(text).collect::<Vec<_>>(), ["behind"]);
+    bench.split(&stream, 0).await;
+    let page = bench.page(&stream, 0, 4, limits).await;
+    assert_eq!((page.records.len(), page.next, page.ended), (0, 6, true));
+}
+
+#[tokio::test]
+async fn a_shard_that_was_closed_within_a_transaction_ends_with_that() {
+    let bench = Bench::new();
+    let stream = bench.stream(1, &[]).await;
+    let limits = PageLimits { records_max: 10, bytes_max: 1 << 20 };
+    bench.write(&stream, 7, 0, "parent's").await;
+    bench.split(&stream, 0).await;
+    bench.write(&stream, 7, 1, "child's").await;
+    let page = bench.page(&stream, 0, 0, limits).await;
+    assert_eq!((page.records.len(), page.ended), (0, false));
+    bench.end(&stream, 7, true).await;
+    let page = bench.page(&stream, 0, 0, limits).await;
+    assert_eq!((page.records.len(), page.ended), (1, true));
+    assert_eq!(bench.all(&stream, 1, limits).await, ["child's"]);
+}
+
+#[tokio::test]
+async fn who_asks_for_it_reads_uncommitted_records_but_no_markers() {
+    let bench = Bench::new();
+    let stream = bench.stream(1, &[(topic::KINESIS_ISOLATION, "read_uncommitted")]).await;
+    let limits = PageLimits { records_max: 10, bytes_max: 1 << 20 };
+    bench.write(&stream, 7, 0, "aborted").await;
+    bench.end(&stream, 7, false).await;
+    bench.write(&stream, 7, 1, "open").await;
+    assert_eq!(bench.all(&stream, 0, limits).await, ["aborted", "open"]);
+}

@@ -98,7 +98,7 @@ async fn every_version_describes_every_resource() {
     fixture.topic("t", 1).await;
     for version in DescribeConfigsRequest::VERSIONS.min..=DescribeConfigsRequest::VERSIONS.max {
         let counted = async |kind, name| describe(&fixture, version, kind, name, &[]).await.configs.len();
-        assert_eq!(counted(TOPIC, "t").await, 35);
+        assert_eq!(counted(TOPIC, "t").await, 36);
         assert!(counted(BROKER, "1").await > 50);
         assert_eq!(counted(BROKER, "").await, 0);
         assert_eq!((counted(GROUP, "g").await, counted(CLIENT_METRICS, "m").await), (0, 0));

@@ -5,6 +5,7 @@ use crate::log::disk::scan_segment;
 use crate::log::segment::{self, Segment};
 use crate::log::tail::StoredBatch;
 use crate::log::transactions::Aborted;
+use crate::model::attributes::Isolation;
 use crate::model::ids::{Offset, PartitionId};
 use crate::store::crypt::{KeyError, KeyRing};
 use crate::store::{Store, StoreError};
@@ -34,6 +35,26 @@ impl Partition {
         // What is published shows in the transactions before it does in the end, so this never goes beyond an open one.
         let first = index.transactions.open().first_offset();
         self.end_offset().min(first.map_or(Offset::MAX, |first| first.max(index.log_start)))
+    }
+
+    /// Up to where a reader may read.
+    pub fn end_for(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::Uncommitted => self.end_offset(),
+            Isolation::Committed => self.last_stable_offset(),
+        }
+    }
+
+    /// The aborted transactions that `batches`, which were read up to the last stable offset, hold something of. Batches
+    /// that were trimmed since they were read are taken away: it is no longer known what became of them.
+    pub fn aborted_among(&self, batches: &mut Vec<StoredBatch>) -> Vec<Aborted> {
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Vec::new() };
+        let (from, to) = (first.base_offset, last.last_offset + 1);
+        let index = self.index.read();
+        let (log_start, aborted) = (index.log_start, index.transactions.aborted_within(from, to));
+        drop(index);
+        batches.retain(|batch| batch.last_offset >= log_start);
+        aborted
     }
 
     /// The aborted transactions that have an offset in `from..to`, in the order of their markers. Of what lies before the

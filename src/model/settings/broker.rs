@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::definition::{Check, Definition, SettingError, ValueType, check_length};
 use super::topic::{self, Server, TOPIC_SETTINGS, TopicSetting};
 use super::{Overrides, Source};
-use crate::model::attributes::LimitsPolicy;
+use crate::model::attributes::{Isolation, LimitsPolicy};
 
 /// Custom settings of one scope.
 pub const CUSTOM_MAX: usize = 1_000;
@@ -33,6 +33,8 @@ pub struct BrokerValues {
     pub log_segment_bytes: i64,
     pub log_cleaner_dedupe_buffer_size: i64,
     pub log_retention_check_interval_ms: i64,
+    /// `kinesis.isolation` of a topic that does not set it.
+    pub kinesis_isolation: Isolation,
     /// `kinesis.limits` of a topic that does not set it.
     pub kafka_limits: LimitsPolicy,
     pub socket_request_max_bytes: i64,
@@ -68,6 +70,7 @@ impl Default for BrokerValues {
             log_segment_bytes: 1 << 30,
             log_cleaner_dedupe_buffer_size: 64 << 20,
             log_retention_check_interval_ms: 30_000,
+            kinesis_isolation: Isolation::Committed,
             kafka_limits: LimitsPolicy::Observe,
             socket_request_max_bytes: 100 << 20,
             connections_max_idle_ms: 600_000,
@@ -399,6 +402,7 @@ impl BrokerSettings {
         }
         let (setting, _) = behind(name)?;
         let value = match setting.definition.name {
+            topic::KINESIS_ISOLATION => self.values.kinesis_isolation.to_string(),
             topic::KINESIS_LIMITS => self.values.kafka_limits.to_string(),
             topic::MAX_MESSAGE_BYTES => self.values.message_max_bytes.to_string(),
             topic::RETENTION_MS => self.values.log_retention_ms.to_string(),

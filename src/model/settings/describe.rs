@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn every_topic_setting_is_described_once_and_in_order() {
         let all = topic(&Overrides::new(), &settings(&[], &[]));
-        assert_eq!(all.len(), 35);
+        assert_eq!(all.len(), 36);
         assert!(all.is_sorted_by(|a, b| a.name < b.name));
         assert!(all.iter().all(|described| described.value.is_some() && described.documentation.is_some()));
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::topic::{self, effective, number};
 use super::{BrokerSettings, Overrides};
-use crate::model::attributes::{CapacityMode, LimitsPolicy};
+use crate::model::attributes::{CapacityMode, Isolation, LimitsPolicy};
 
 /// What a stream's settings amount to. Times are milliseconds, sizes are bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +24,7 @@ pub struct StreamSettings {
     pub compression: Compression,
     pub min_insync_replicas: i32,
     pub compaction: Compaction,
+    pub kinesis_isolation: Isolation,
     pub limits: LimitsPolicy,
     pub capacity_mode: CapacityMode,
 }
@@ -105,6 +106,7 @@ impl Default for StreamSettings {
                 min_dirty_ratio: 0.5,
                 delete_retention_ms: 86_400_000,
             },
+            kinesis_isolation: Isolation::Committed,
             limits: LimitsPolicy::Observe,
             capacity_mode: CapacityMode::Provisioned,
         }
@@ -141,6 +143,7 @@ impl StreamSettings {
             compression: compression(overrides, broker).unwrap_or(default.compression),
             min_insync_replicas: narrow(min_insync_replicas).unwrap_or(default.min_insync_replicas),
             compaction: compaction(overrides, broker),
+            kinesis_isolation: word(topic::KINESIS_ISOLATION, overrides, broker).unwrap_or(default.kinesis_isolation),
             limits: word(topic::KINESIS_LIMITS, overrides, broker).unwrap_or(default.limits),
             capacity_mode: word(topic::KINESIS_STREAM_MODE, overrides, broker).unwrap_or(default.capacity_mode),
         }

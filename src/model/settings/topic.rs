@@ -33,6 +33,7 @@ pub const COMPRESSION_TYPE: &str = "compression.type";
 pub const COMPRESSION_ZSTD_LEVEL: &str = "compression.zstd.level";
 pub const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 pub const INTERNAL_SEGMENT_BYTES: &str = "internal.segment.bytes";
+pub const KINESIS_ISOLATION: &str = "kinesis.isolation";
 pub const KINESIS_LIMITS: &str = "kinesis.limits";
 pub const KINESIS_STREAM_MODE: &str = "kinesis.stream.mode";
 pub const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
@@ -151,6 +152,15 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
             "Overrides segment.bytes without its lower bound, for tests.",
         )
     },
+    row(
+        KINESIS_ISOLATION,
+        ValueType::String,
+        "read_committed",
+        Check::OneOf(&["read_committed", "read_uncommitted"]),
+        server(KINESIS_ISOLATION),
+        "Which records of Kafka transactions Kinesis clients are given: read_committed leaves out those that were aborted and \
+         waits for those that are open, read_uncommitted gives all at once.",
+    ),
     row(
         KINESIS_LIMITS,
         ValueType::String,
@@ -474,6 +484,7 @@ mod tests {
         ("flush.ms", "9223372036854775807"),
         ("follower.replication.throttled.replicas", ""),
         ("index.interval.bytes", "4096"),
+        ("kinesis.isolation", "read_committed"),
         ("kinesis.limits", "observe"),
         ("kinesis.stream.mode", "provisioned"),
         ("leader.replication.throttled.replicas", ""),
@@ -535,6 +546,7 @@ mod tests {
             ("compression.lz4.level", "0"),
             ("compression.type", "GZIP"),
             ("compression.zstd.level", "23"),
+            ("kinesis.isolation", "committed"),
             ("kinesis.limits", "Enforce"),
             ("kinesis.stream.mode", "on_demand"),
             ("max.message.bytes", "-1"),

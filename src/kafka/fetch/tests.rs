@@ -1,0 +1,99 @@
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+
+use super::*;
+use crate::broker::End;
+use crate::kafka::names;
+use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
+use crate::model::batch::Producer;
+
+const VERSION: i16 = 12;
+
+fn request(isolation_level: i8, offset: Offset, max_wait_ms: i32) -> FetchRequest {
+    let partition = FetchPartition::default()
+        .with_partition_max_bytes(1 << 20)
+        .with_current_leader_epoch(-1)
+        .with_fetch_offset(offset);
+    let topic = FetchTopic::default().with_topic(names::topic("t")).with_partitions(vec![partition]);
+    FetchRequest::default()
+        .with_max_bytes(1 << 20)
+        .with_min_bytes(1)
+        .with_max_wait_ms(max_wait_ms)
+        .with_session_epoch(-1)
+        .with_isolation_level(isolation_level)
+        .with_topics(vec![topic])
+}
+
+async fn fetch_from(door: &Fixture, isolation_level: i8, offset: Offset) -> PartitionData {
+    let (answer, _) = fetch(door.cx(VERSION), request(isolation_level, offset, 0)).await;
+    encodes(answer, VERSION).responses.remove(0).partitions.remove(0)
+}
+
+/// Where the batches of an answer begin.
+fn bases(data: &PartitionData) -> Vec<Offset> {
+    let records = data.records.clone().unwrap_or_default();
+    let batches = crate::model::batch::split(&records).map(Result::unwrap);
+    batches.map(|batch| crate::model::batch::Header::parse(&batch).unwrap().base_offset).collect()
+}
+
+fn aborted(data: &PartitionData) -> Option<Vec<(i64, Offset)>> {
+    let told = data.aborted_transactions.as_ref()?;
+    Some(told.iter().map(|aborted| (aborted.producer_id.0, aborted.first_offset)).collect())
+}
+
+async fn write(door: &Fixture, stream: &Stream, id: i64, base_sequence: i32) {
+    let producer = Some(Producer { id, epoch: 0, base_sequence, transactional: true });
+    door.append(stream, 0, &[NOW_MS], producer).await;
+}
+
+async fn end(door: &Fixture, stream: &Arc<Stream>, id: i64, commit: bool) {
+    let partitions = vec![(stream.clone(), PartitionIndex(0))];
+    let end = End { producer_id: id, producer_epoch: 0, coordinator_epoch: 0, commit, partitions };
+    door.door.broker.end_transaction(end, Default::default()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn committed_readers_stop_at_what_is_open_and_are_told_what_was_aborted() {
+    let door = Fixture::new();
+    let stream = door.topic("t", 1).await;
+    door.append(&stream, 0, &[NOW_MS], None).await;
+    write(&door, &stream, 7, 0).await;
+    write(&door, &stream, 8, 0).await;
+    let read = fetch_from(&door, 1, 0).await;
+    assert_eq!((bases(&read), aborted(&read)), (vec![0], Some(vec![])));
+    assert_eq!((read.high_watermark, read.last_stable_offset), (3, 1));
+    // Beyond it there is nothing yet, which is no error.
+    let read = fetch_from(&door, 1, 2).await;
+    assert_eq!((bases(&read), read.error_code), (vec![], 0));
+    let all = fetch_from(&door, 0, 0).await;
+    assert_eq!((bases(&all), aborted(&all), all.last_stable_offset), (vec![0, 1, 2], None, 1));
+    end(&door, &stream, 7, false).await;
+    let read = fetch_from(&door, 1, 0).await;
+    assert_eq!((bases(&read), aborted(&read), read.last_stable_offset), (vec![0, 1], Some(vec![(7, 1)]), 2));
+    end(&door, &stream, 8, true).await;
+    let read = fetch_from(&door, 1, 0).await;
+    assert_eq!((bases(&read), aborted(&read)), (vec![0, 1, 2, 3, 4], Some(vec![(7, 1)])));
+    // From behind the records, but before the marker: without the marker the reader would not know when it ends.
+    assert_eq!(aborted(&fetch_from(&door, 1, 3).await), Some(vec![(7, 1)]));
+    assert_eq!(aborted(&fetch_from(&door, 1, 4).await), Some(vec![]));
+    // The ends of transactions are no records.
+    let records_out = stream.metrics.records_out.get();
+    fetch_from(&door, 0, 3).await;
+    assert_eq!(stream.metrics.records_out.get(), records_out);
+}
+
+#[tokio::test]
+async fn a_waiting_reader_wakes_when_the_transaction_ends_and_not_before() {
+    let door = Fixture::new();
+    let stream = door.topic("t", 1).await;
+    write(&door, &stream, 7, 0).await;
+    let cx = door.cx(VERSION);
+    let waiting = tokio::spawn(async move { fetch(cx, request(1, 0, 60_000)).await.0 });
+    for sequence in 1..20 {
+        write(&door, &stream, 7, sequence).await;
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    end(&door, &stream, 7, true).await;
+    let answer = waiting.await.unwrap();
+    assert_eq!(bases(&answer.responses[0].partitions[0]).len(), 21);
+}
