@@ -7,6 +7,8 @@ use crate::log::transactions::Aborted;
 use crate::model::batch::{Header, Marker};
 use crate::store::{Batch, Family};
 
+mod histories;
+
 const TRANSACTIONAL: Terms = Terms { all_replicas: false, zstd_allowed: true, transactional: true };
 
 fn transactional(id: i64, epoch: i16, base_sequence: i32) -> Option<Producer> {
