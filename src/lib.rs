@@ -18,6 +18,7 @@
 //! | 6 | [`scaler`] | on-demand capacity: when shards split and merge |
 //! | 6 | [`http`] | what AWS-style doors share; `/metrics` and `/health` |
 //! | 7 | [`txn`] | transactions: who has which transactional id, what its transaction holds, how it ends |
+//! | 7 | [`share`] | share groups: records handed out one by one, as from a queue |
 //! | 8 | [`kafka`] | the Kafka door |
 //! | 8 | [`kinesis`] | the Kinesis door |
 //! | 9 | [`server`] | builds everything, binds, shuts down |
@@ -25,7 +26,8 @@
 //! Invariants:
 //! - Only [`kafka`] knows Kafka messages, only [`kinesis`] AWS shapes; [`broker`] names neither.
 //! - Only [`store`] imports `rocksdb` or opens a file of the data folder.
-//! - [`model`] and the state machines of groups and transactions are pure: no async, no I/O, time comes in as an argument.
+//! - [`model`] and the state machines of groups, share groups and transactions are pure: no async, no I/O, time comes in
+//!   as an argument.
 //! - [`clock`] is the only source of time and randomness, so tests turn 25 hours in a millisecond.
 //! - Nothing awaits while it holds a lock.
 
@@ -44,5 +46,6 @@ pub mod reaper;
 pub mod scaler;
 pub mod security;
 pub mod server;
+pub mod share;
 pub mod store;
 pub mod txn;

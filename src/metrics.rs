@@ -104,6 +104,9 @@ series! {
     group_lag: IntGaugeVec = "group_lag_records",
         "Records between a group's committed offset and the end of the partition",
         gauges(&["group", "topic", "partition"]);
+    share_backlog: IntGaugeVec = "share_group_backlog_records",
+        "Offsets of a partition that a share group has not processed",
+        gauges(&["group", "topic", "partition"]);
     groups: IntGaugeVec = "groups", "Groups by type and state", gauges(&["type", "state"]);
     retention_deleted_bytes: IntCounter = "retention_deleted_bytes_total",
         "Bytes of record batches that retention removed", IntCounter::with_opts;
@@ -262,6 +265,7 @@ impl Metrics {
             &series.partition_start,
             &series.partition_end,
             &series.group_lag,
+            &series.share_backlog,
             &series.groups,
         ];
         for gauges in now.into_iter().chain([&series.store_disk, &series.store_memory]) {
@@ -369,6 +373,13 @@ impl Scrape<'_> {
         self.series.group_lag.with_label_values(&labels).add(records);
     }
 
+    /// How much a share group has before it in a partition.
+    pub fn share_backlog(&self, group: &str, topic: &str, partition: i32, records: i64) {
+        let number = partition.to_string();
+        let labels = if self.has_own(&self.lags, group) { [group, topic, &number] } else { [OTHER; 3] };
+        self.series.share_backlog.with_label_values(&labels).add(records);
+    }
+
     /// How many groups of a type are in a state; both as Kafka spells them.
     pub fn groups(&self, group_type: &'static str, state: &'static str, count: usize) {
         self.series.groups.with_label_values(&[group_type, state]).set(count as i64);
@@ -470,6 +481,7 @@ mod tests {
         let text = metrics.render(|scrape| {
             scrape.partition("orders", 0, 1, 2, 3);
             scrape.group_lag("g", "orders", 0, 1);
+            scrape.share_backlog("s", "orders", 0, 1);
             scrape.groups("classic", "Stable", 1);
             scrape.store_disk("files", 1);
             scrape.store_memory("memtables", 1);

@@ -1,5 +1,6 @@
 //! Builds everything, binds, spawns, and shuts down in order: doors first, then what waits, then the log.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,14 +14,15 @@ use crate::config::{Config, Durability, HostPort};
 use crate::group::{GroupSettings, GroupType, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
-use crate::kafka::{Advertised, Client, Door, Quotas, conn};
+use crate::kafka::{Advertised, Client, Coordinators, Door, Quotas, conn};
 use crate::kinesis;
 use crate::metrics::{Metrics, Scrape};
-use crate::model::ids::PartitionIndex;
+use crate::model::ids::{PartitionIndex, StreamId};
 use crate::model::settings::BrokerValues;
 use crate::reaper;
 use crate::scaler;
 use crate::security::Access;
+use crate::share::{self, ShareSettings, Shares};
 use crate::store::rocks::{OpenError, RocksOptions, RocksStore};
 use crate::store::{Store, StoreError};
 use crate::txn::{Transactions, TxnSettings};
@@ -79,44 +81,46 @@ impl Server {
             values: broker_values(&config, &kafka),
             master_keys: config.master_keys.clone(),
         };
-        let (broker, groups, transactions, quotas, kinesis) = {
+        let (broker, groups, transactions, shares, quotas, kinesis) = {
             let (clock, metrics) = (clock.clone(), metrics.clone());
             let config = config.clone();
             tokio::task::spawn_blocking(move || {
                 let broker = Broker::open(store, options, clock.clone(), metrics)?;
                 let groups = Groups::open(broker.clone(), clock.clone(), group_settings(&config))?;
                 let transactions = Transactions::open(broker.clone(), groups.clone(), clock, txn_settings(&config))?;
+                let shares = Shares::open(broker.clone(), groups.clone(), ShareSettings::default())?;
                 let quotas = Quotas::open(&broker)?;
                 let kinesis = kinesis::Door::open(broker.clone(), config)?;
-                Ok::<_, StoreError>((broker, groups, transactions, quotas, kinesis))
+                Ok::<_, StoreError>((broker, groups, transactions, shares, quotas, kinesis))
             })
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??
         };
         // A stop may have come between a topic's deletion and that of the offsets committed for it.
-        forget_deleted(&broker, &groups).await;
+        forget_deleted(&broker, &groups, &shares).await;
         let (stopping, watching) = watch::channel(false);
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
-        let (of_groups, of_transactions) = (groups.clone(), transactions.clone());
-        let door =
-            Door::new(broker.clone(), of_groups, of_transactions, quotas, config.clone(), listeners, watching.clone());
+        let coordinators =
+            Coordinators { groups: groups.clone(), transactions: transactions.clone(), shares: shares.clone() };
+        let door = Door::new(broker.clone(), coordinators, quotas, config.clone(), listeners, watching.clone());
         let budget = RequestBudget::new(config.memory / 4);
-        let state = Arc::new(http_state(&config, &broker, &groups, &kinesis, &watching));
+        let state = Arc::new(http_state(&config, &broker, &groups, &shares, &kinesis, &watching));
 
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
         workers.spawn(reaper::run(broker.clone(), config.retention_check_interval, expiration_ms));
         workers.spawn(reaper::run_compaction(broker.clone(), config.retention_check_interval));
         workers.spawn({
-            let (broker, groups) = (broker.clone(), groups.clone());
+            let (broker, groups, shares) = (broker.clone(), groups.clone(), shares.clone());
             reaper::run_deletions(broker.clone(), move || {
-                let (broker, groups) = (broker.clone(), groups.clone());
-                async move { forget_deleted(&broker, &groups).await }
+                let (broker, groups, shares) = (broker.clone(), groups.clone(), shares.clone());
+                async move { forget_deleted(&broker, &groups, &shares).await }
             })
         });
         workers.spawn(scaler::run(broker.clone(), config.shards_max));
         workers.spawn(groups.run_timers());
         workers.spawn(transactions.run_timers());
+        workers.spawn(shares.run_timers());
         let http_addr = bound.http.1;
         let mut doors = vec![tokio::spawn(http::serve(bound.http.0, state, clock, watching))];
         let places = Arc::new(tokio::sync::Semaphore::new(config.connections_max));
@@ -156,8 +160,11 @@ impl Server {
     }
 }
 
-/// What groups have committed for topics that are gone goes too.
-async fn forget_deleted(broker: &Broker, groups: &Arc<Groups>) {
+/// What groups have committed for topics that are gone, or processed of them, goes too.
+async fn forget_deleted(broker: &Broker, groups: &Arc<Groups>, shares: &Arc<Shares>) {
+    if let Err(error) = shares.forget_deleted_streams().await {
+        tracing::warn!(%error, "what share groups processed of deleted topics is kept");
+    }
     if let Err(error) = groups.forget_topics(|topic| broker.stream(topic).is_none()).await {
         tracing::warn!(%error, "offsets of deleted topics are kept");
     }
@@ -216,7 +223,7 @@ async fn accept(
                     Ok(place) => {
                         let (door, budget) = (door.clone(), budget.clone());
                         connections.spawn(async move {
-                            serve_connection(door, budget, socket, Client { peer, listener: index }).await;
+                            serve_connection(door, budget, socket, Client::new(peer, index)).await;
                             drop(place);
                         });
                     }
@@ -266,15 +273,16 @@ fn http_state(
     config: &Config,
     broker: &Arc<Broker>,
     groups: &Arc<Groups>,
+    shares: &Arc<Shares>,
     kinesis: &Arc<kinesis::Door>,
     stopping: &watch::Receiver<bool>,
 ) -> HttpState {
-    let (metrics_broker, groups) = (broker.clone(), groups.clone());
+    let (metrics_broker, groups, shares) = (broker.clone(), groups.clone(), shares.clone());
     let (health_broker, stopping) = (broker.clone(), stopping.clone());
     HttpState {
         metrics: broker.metrics().clone(),
         metrics_text: Box::new(move || {
-            metrics_broker.metrics().render(|scrape| collect(scrape, &metrics_broker, &groups))
+            metrics_broker.metrics().render(|scrape| collect(scrape, &metrics_broker, &groups, &shares))
         }),
         health: Box::new(move || {
             let (status, reason) = match health_broker.failure() {
@@ -312,7 +320,7 @@ fn reset(kinesis: &Arc<kinesis::Door>) -> Reset {
 }
 
 /// Writes the gauges that are read when someone looks.
-fn collect(scrape: &Scrape, broker: &Broker, groups: &Groups) {
+fn collect(scrape: &Scrape, broker: &Broker, groups: &Groups, shares: &Shares) {
     scrape.uptime_ms(broker.clock().tick_ms());
     for stream in broker.streams() {
         for (index, partition) in stream.partitions().iter().enumerate() {
@@ -331,10 +339,26 @@ fn collect(scrape: &Scrape, broker: &Broker, groups: &Groups) {
     for (group_type, state) in GroupType::states() {
         scrape.groups(group_type, state, counts.get(&(group_type, state)).copied().unwrap_or(0));
     }
+    collect_shares(scrape, broker, shares);
     groups.visit_committed(|group, topic, partition, committed| {
         let log = broker.stream(topic).and_then(|stream| stream.partition(PartitionIndex(partition)));
         if let Some(log) = log {
             scrape.group_lag(group, topic, partition as i32, (log.end_offset() - committed).max(0));
+        }
+    });
+}
+
+fn collect_shares(scrape: &Scrape, broker: &Broker, shares: &Shares) {
+    let listed = shares.list();
+    for state in share::membership::State::ALL {
+        let count = listed.iter().filter(|group| group.state == state).count();
+        scrape.groups(GroupType::Share.name(), state.name(), count);
+    }
+    let streams: HashMap<StreamId, _> = broker.streams().into_iter().map(|stream| (stream.id, stream)).collect();
+    shares.visit_backlogs(|group, id, backlog| {
+        let Some(stream) = streams.get(&id.stream) else { return };
+        if let Some(log) = stream.partition(id.index) {
+            scrape.share_backlog(group, &stream.name, id.index.0 as i32, backlog(log.end_offset()));
         }
     });
 }

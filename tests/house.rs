@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["broker"],
     &["security"],
     &["group", "reaper", "http", "fanout", "scaler"],
-    &["txn"],
+    &["txn", "share"],
     &["kafka", "kinesis"],
     &["server"],
 ];

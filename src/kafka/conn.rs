@@ -25,7 +25,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::clock::Clock;
-use crate::kafka::{Answer, Client, Context, Door, Running, Started, api_versions, error, row};
+use crate::kafka::{Answer, Client, Context, Door, Running, Started, api_versions, error, row, share};
 
 /// Produce requests of one connection that are under way at once.
 const PIPELINE_MAX: usize = 128;
@@ -92,6 +92,13 @@ pub enum Ending {
 
 /// Serves one connection until it ends.
 pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, client: Client) -> Ending {
+    let client = Arc::new(client);
+    let ending = answer_all(door.clone(), budget, socket, client.clone()).await;
+    share::disconnected(&door, &client);
+    ending
+}
+
+async fn answer_all(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, client: Arc<Client>) -> Ending {
     let mut stopping = door.stopping.clone();
     let closes_ms = door.quotas.connected(client.peer.ip(), door.broker.clock().tick_ms());
     if closes_ms > 0 {
@@ -111,7 +118,7 @@ pub async fn serve(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, cl
     };
     let (clock, idle_max_ms) = (door.broker.clock().clone(), door.config.connections_idle_max);
     let mut outgoing = Outgoing { socket: writer, clock: clock.clone() };
-    let requests = Requests { door, client: Arc::new(client) };
+    let requests = Requests { door, client };
     let mut running: FuturesOrdered<Running> = FuturesOrdered::new();
     // The newest request under way is not Produce, or brings a pause: nothing is read until it is answered.
     let mut blocked = false;

@@ -10,6 +10,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -21,6 +22,7 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::group::Groups;
 use crate::metrics::ApiMetrics;
+use crate::share::Shares;
 use crate::txn::Transactions;
 
 mod api_versions;
@@ -40,6 +42,7 @@ mod producers;
 mod quotas;
 mod security_apis;
 mod sessions;
+mod share;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -97,9 +100,18 @@ pub struct Context {
 
 /// Who is at the other end of a connection.
 pub struct Client {
+    /// No other connection of this process has it.
+    id: u64,
     pub peer: SocketAddr,
     /// Which of [`Door::listeners`] it came by: its answers name that listener's address.
     pub listener: usize,
+}
+
+impl Client {
+    pub fn new(peer: SocketAddr, listener: usize) -> Client {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Client { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), peer, listener }
+    }
 }
 
 /// An address that clients are told to connect to.
@@ -115,10 +127,12 @@ pub struct Door {
     pub broker: Arc<Broker>,
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
+    pub shares: Arc<Shares>,
     pub config: Arc<Config>,
     pub listeners: Vec<Advertised>,
     pub quotas: Quotas,
     sessions: sessions::Sessions,
+    share_sessions: crate::share::sessions::Sessions,
     answers: AnswerBudget,
     /// Of each row of [`TABLE`].
     api_metrics: Vec<ApiMetrics>,
@@ -126,27 +140,37 @@ pub struct Door {
     pub stopping: watch::Receiver<bool>,
 }
 
+/// Who coordinates what members and producers do together.
+pub struct Coordinators {
+    pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
+    pub shares: Arc<Shares>,
+}
+
 impl Door {
     pub fn new(
         broker: Arc<Broker>,
-        groups: Arc<Groups>,
-        transactions: Arc<Transactions>,
+        coordinators: Coordinators,
         quotas: Quotas,
         config: Arc<Config>,
         listeners: Vec<Advertised>,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Door> {
+        let Coordinators { groups, transactions, shares } = coordinators;
         let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
         let sessions = sessions::Sessions::new(config.fetch_sessions_max);
+        let share_sessions = crate::share::sessions::Sessions::new(shares.settings().sessions_max);
         let answers = AnswerBudget::new(config.memory / 4);
         Arc::new(Door {
             broker,
             groups,
             transactions,
+            shares,
             config,
             listeners,
             quotas,
             sessions,
+            share_sessions,
             answers,
             api_metrics,
             stopping,
@@ -266,6 +290,52 @@ const FETCH: Row = Row {
             let (mut response, grant) = work.until_done(fetch::fetch(cx.clone(), request)).await;
             let (error, pause_ms) = (fetch::first_error(&response), work.tell(&mut response));
             Answer { grant, pause_ms, ..Reply { response: Some(response), error, close: false }.encode(&cx) }
+        }))
+    },
+};
+
+/// Of ShareFetch and ShareAcknowledge there is a version that the codec does not know.
+const SHARE_FETCH: Row = Row {
+    key: ApiKey::ShareFetch,
+    versions: share::VERSIONS,
+    advertised_min: share::VERSIONS.min,
+    name: "ShareFetch",
+    run: |cx, body| {
+        let mut work = Work::new(&cx);
+        let (request, extra) = work.at_once(|| share::decode_fetch(body, cx.version))?;
+        Ok(Started::before_others(async move {
+            let (mut response, grant) = work.until_done(share::share_fetch(cx.clone(), request, extra)).await;
+            let (error, pause_ms) = (share::first_error(&response), work.tell(&mut response));
+            let reply = Reply { response: Some(response), error, close: false };
+            // What is told is the same in all versions.
+            Answer { grant, pause_ms, ..reply.encode(&Context { version: share::VERSIONS.min, ..cx }) }
+        }))
+    },
+};
+
+const SHARE_ACKNOWLEDGE: Row = Row {
+    key: ApiKey::ShareAcknowledge,
+    versions: share::VERSIONS,
+    advertised_min: share::VERSIONS.min,
+    name: "ShareAcknowledge",
+    run: |cx, body| {
+        let mut work = Work::new(&cx);
+        let (request, extra) = work.at_once(|| share::decode_acknowledge(body, cx.version))?;
+        Ok(Started::before_others(async move {
+            let answer = share::share_acknowledge(cx.clone(), request, extra);
+            let (mut response, lock_timeout_ms) = work.until_done(answer).await;
+            let mut codes = error::Codes::default();
+            codes.add(response.error_code);
+            response.responses.iter().flat_map(|topic| &topic.partitions).for_each(|p| codes.add(p.error_code));
+            let pause_ms = work.tell(&mut response);
+            let tells = cx.version > share::VERSIONS.min;
+            let reply = Reply { response: Some(response), error: codes.first(), close: false };
+            let encoded = reply.encode(&Context { version: share::VERSIONS.min, ..cx });
+            let mut answer = Answer { pause_ms, ..encoded };
+            if tells {
+                answer.frame = answer.frame.map(|frame| share::put_lock_timeout(frame, lock_timeout_ms));
+            }
+            answer
         }))
     },
 };
@@ -476,6 +546,44 @@ pub const TABLE: &[Row] = &[
     row!(DescribeQuorum, DescribeQuorumRequest, cluster::describe_quorum, |r: &DescribeQuorumResponse, c| {
         r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
     }),
+    row!(
+        ShareGroupHeartbeat,
+        ShareGroupHeartbeatRequest,
+        share::share_group_heartbeat,
+        |r: &ShareGroupHeartbeatResponse, c| c.add(r.error_code)
+    ),
+    row!(
+        ShareGroupDescribe,
+        ShareGroupDescribeRequest,
+        share::share_group_describe,
+        |r: &ShareGroupDescribeResponse, c| r.groups.iter().for_each(|group| c.add(group.error_code))
+    ),
+    SHARE_FETCH,
+    SHARE_ACKNOWLEDGE,
+    row!(
+        DescribeShareGroupOffsets,
+        DescribeShareGroupOffsetsRequest,
+        share::describe_share_group_offsets,
+        |r: &DescribeShareGroupOffsetsResponse, c| r.groups.iter().for_each(|group| c.add(group.error_code))
+    ),
+    row!(
+        AlterShareGroupOffsets,
+        AlterShareGroupOffsetsRequest,
+        share::alter_share_group_offsets,
+        |r: &AlterShareGroupOffsetsResponse, c| {
+            c.add(r.error_code);
+            r.responses.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));
+        }
+    ),
+    row!(
+        DeleteShareGroupOffsets,
+        DeleteShareGroupOffsetsRequest,
+        share::delete_share_group_offsets,
+        |r: &DeleteShareGroupOffsetsResponse, c| {
+            c.add(r.error_code);
+            r.responses.iter().for_each(|topic| c.add(topic.error_code));
+        }
+    ),
 ];
 
 /// The row of an API key, with its place in [`TABLE`].

@@ -23,6 +23,8 @@
 //! | Meta | `'O', group, 0, topic, 0, partition u32` | a committed offset: JSON, `group` |
 //! | Meta | `'q', group, 0, topic, 0, partition u32, producer id u64` | an offset that an open transaction commits: JSON, `group` |
 //! | Meta | `'t', transactional id` | a transactional id with its transaction: JSON, `txn` |
+//! | Meta | `'H', group` | a share group: JSON, `share::stored` |
+//! | Meta | `'h', group, 0, stream u32, partition u32` | what a share group has processed of a partition: `share::partition::stored` |
 //!
 //! Group ids hold no NUL (refused at the door as INVALID_GROUP_ID); topic names cannot.
 
@@ -81,6 +83,11 @@ pub enum Key<'a> {
         producer_id: i64,
     },
     Transaction(&'a str),
+    ShareGroup(&'a str),
+    SharePartition {
+        group: &'a str,
+        partition: PartitionId,
+    },
 }
 
 impl Key<'_> {
@@ -166,6 +173,16 @@ impl Key<'_> {
             Key::Transaction(transactional_id) => {
                 out.put_u8(b't');
                 out.put_slice(transactional_id.as_bytes());
+            }
+            Key::ShareGroup(group) => {
+                out.put_u8(b'H');
+                out.put_slice(group.as_bytes());
+            }
+            Key::SharePartition { group, partition } => {
+                out.put_u8(b'h');
+                out.put_slice(group.as_bytes());
+                out.put_u8(0);
+                put_partition(&mut out, partition);
             }
         }
         out.freeze()

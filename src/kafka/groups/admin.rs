@@ -14,10 +14,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::{group_id, string};
-use crate::group::Listed;
 use crate::group::classic::{Description, MemberDescription, State};
+use crate::group::{GroupType, Listed};
 use crate::kafka::error::{self, NONE};
-use crate::kafka::{Context, names};
+use crate::kafka::{Context, names, share};
 
 /// FindCoordinator versions that ask for several keys (KIP-699).
 const SEVERAL_KEYS_FROM: i16 = 4;
@@ -135,7 +135,9 @@ fn described(group_id: GroupId, description: Description) -> DescribedGroup {
 /// ListGroups, versions 0 to 5, with filters by state (from 4 on) and type (5).
 pub async fn list_groups(cx: Context, request: ListGroupsRequest) -> ListGroupsResponse {
     let names = |filter: Vec<StrBytes>| filter.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let listed = cx.door.groups.list(&names(request.states_filter), &names(request.types_filter));
+    let (states, types) = (names(request.states_filter), names(request.types_filter));
+    let listed = cx.door.groups.list(&states, &types);
+    let shares = share_groups(&cx, &states, &types);
     let group = |listed: Listed| {
         ListedGroup::default()
             .with_group_id(group_id(&listed.group_id))
@@ -143,18 +145,42 @@ pub async fn list_groups(cx: Context, request: ListGroupsRequest) -> ListGroupsR
             .with_group_state(StrBytes::from_static_str(listed.state))
             .with_group_type(StrBytes::from_static_str(listed.group_type.name()))
     };
-    ListGroupsResponse::default().with_groups(listed.into_iter().map(group).collect())
+    ListGroupsResponse::default().with_groups(listed.into_iter().map(group).chain(shares).collect())
 }
 
-/// DeleteGroups, versions 0 to 2: groups without members, with their offsets.
+fn share_groups(cx: &Context, states: &[String], types: &[String]) -> Vec<ListedGroup> {
+    let among =
+        |names: &[String], name: &str| names.is_empty() || names.iter().any(|asked| asked.eq_ignore_ascii_case(name));
+    let group_type = GroupType::Share.name();
+    if !among(types, group_type) {
+        return Vec::new();
+    }
+    let listed = cx.door.shares.list().into_iter().filter(|group| among(states, group.state.name())).map(|group| {
+        ListedGroup::default()
+            .with_group_id(group_id(&group.group_id))
+            .with_protocol_type(StrBytes::from_static_str(group_type))
+            .with_group_state(StrBytes::from_static_str(group.state.name()))
+            .with_group_type(StrBytes::from_static_str(group_type))
+    });
+    listed.collect()
+}
+
+/// DeleteGroups, versions 0 to 2: groups without members, with their offsets; share groups with what they processed.
 pub async fn delete_groups(cx: Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let wanted: IndexSet<GroupId> = request.groups_names.into_iter().collect();
-    let ids: Vec<String> = wanted.iter().map(|group_id| group_id.to_string()).collect();
+    let (shares, others): (Vec<GroupId>, Vec<GroupId>) = wanted.into_iter().partition(|id| cx.door.shares.holds(id));
+    let ids: Vec<String> = others.iter().map(|group_id| group_id.to_string()).collect();
     let answers = cx.door.groups.delete_groups(&ids).await;
-    let results = wanted.into_iter().zip(answers).map(|(group_id, answer)| {
-        let code = answer.map_or_else(|error| error::of_group(error).code(), |()| NONE);
-        DeletableGroupResult::default().with_group_id(group_id).with_error_code(code)
-    });
+    let codes = answers.into_iter().map(|answer| answer.map_or_else(|error| error::of_group(error).code(), |()| NONE));
+    let mut deleted: Vec<(GroupId, i16)> = others.into_iter().zip(codes).collect();
+    for group_id in shares {
+        let answer = cx.door.shares.delete_group(&group_id).await;
+        let code = answer.map_or_else(|failure| share::of_share(failure).code(), |()| NONE);
+        deleted.push((group_id, code));
+    }
+    let results = deleted
+        .into_iter()
+        .map(|(group_id, code)| DeletableGroupResult::default().with_group_id(group_id).with_error_code(code));
     DeleteGroupsResponse::default().with_results(results.collect())
 }
 

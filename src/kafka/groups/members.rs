@@ -175,7 +175,7 @@ mod tests {
             .with_rebalance_timeout_ms(20)
             .with_group_instance_id(Some(StrBytes::from_static_str("i")))
             .with_protocols(vec![protocol]);
-        let client = Client { peer: "127.0.0.1:9".parse().unwrap(), listener: 0 };
+        let client = Client::new("127.0.0.1:9".parse().unwrap(), 0);
         let of = |version| join_request(request.clone(), version, "c", &client);
         assert_eq!((of(0).rebalance_timeout_ms, of(1).rebalance_timeout_ms), (10, 20));
         assert_eq!((of(3).member_id_required, of(4).member_id_required), (false, true));

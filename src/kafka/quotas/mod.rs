@@ -181,6 +181,12 @@ impl Quotas {
         self.rate(held, bytes as f64, now_ms(cx), true)
     }
 
+    /// So many bytes were given to a fetch that cannot be taken back. Tells for how long its connection is to pause.
+    pub fn delivered(&self, cx: &Context, bytes: usize) -> i64 {
+        let held = self.held(Quota::ConsumerByteRate, ANONYMOUS, client_id(cx));
+        self.rate(held, bytes as f64, now_ms(cx), false)
+    }
+
     /// What a fetch may have at most: more at once would be beyond the quota whatever came before.
     pub fn fetch_bytes_max(&self, cx: &Context) -> usize {
         let held = self.held(Quota::ConsumerByteRate, ANONYMOUS, client_id(cx));

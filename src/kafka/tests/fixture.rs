@@ -13,12 +13,13 @@ use crate::broker::{Broker, BrokerOptions, Stream, Terms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::{GroupSettings, Groups};
-use crate::kafka::{Advertised, Client, Context, Door, Quotas, encode_frame};
+use crate::kafka::{Advertised, Client, Context, Coordinators, Door, Quotas, encode_frame};
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
 use crate::model::batch::{Compressor, Options, Producer, Record, build};
 use crate::model::ids::{Offset, PartitionIndex};
 use crate::model::settings::BrokerValues;
+use crate::share::{ShareSettings, Shares};
 use crate::store::memory::MemoryStore;
 use crate::txn::{Transactions, TxnSettings};
 
@@ -50,17 +51,19 @@ impl Fixture {
         let broker = Broker::open(Arc::new(MemoryStore::new()), options, clock.clone(), Metrics::new(10)).unwrap();
         let groups = Groups::open(broker.clone(), clock.clone(), GroupSettings::default()).unwrap();
         let transactions = Transactions::open(broker.clone(), groups.clone(), clock, TxnSettings::default()).unwrap();
+        let shares = Shares::open(broker.clone(), groups.clone(), ShareSettings::default()).unwrap();
         let listener = |name: &str, port| Advertised { name: name.into(), host: format!("{name}.example"), port };
         let listeners = vec![listener("inside", 9092), listener("outside", 19092)];
         let (stopping, watching) = watch::channel(false);
         let quotas = Quotas::open(&broker).unwrap();
-        let door = Door::new(broker, groups, transactions, quotas, Arc::new(config), listeners, watching);
+        let coordinators = Coordinators { groups, transactions, shares };
+        let door = Door::new(broker, coordinators, quotas, Arc::new(config), listeners, watching);
         Fixture { door, _stopping: stopping }
     }
 
     /// Of a client that speaks `version` and came by the second listener.
     pub fn cx(&self, version: i16) -> Context {
-        let client = Client { peer: ([127, 0, 0, 1], 50_000).into(), listener: 1 };
+        let client = Client::new(([127, 0, 0, 1], 50_000).into(), 1);
         Context { door: self.door.clone(), client: Arc::new(client), client_id: None, version, correlation_id: 7 }
     }
 

@@ -1,0 +1,223 @@
+//! All share groups of the broker: finds them, runs their state machines, fires their timers, and takes what they write
+//! to the store and back.
+//!
+//! Rooms: `members` (heartbeats, sessions that end), `share` (one share partition: its lock, its waiting readers, its way
+//! to the store), `delivery` (records out, acknowledgements in), `admin` (listing, describing, start offsets, deletion).
+//!
+//! Invariants:
+//! - Locks are taken in the order group, share partition, timers or map; nobody holds the map while locking a group.
+//! - What was queued for the store is finished by a task of its own, so that it does not matter whether the client that
+//!   asked for it is still there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::membership::Membership;
+use super::partition::SharePartition;
+use super::stored;
+use super::{ShareError, ShareSettings};
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::group::{GroupType, Groups};
+use crate::model::ids::PartitionId;
+use crate::store::StoreError;
+
+mod admin;
+mod delivery;
+mod members;
+mod share;
+#[cfg(test)]
+mod tests;
+
+pub use admin::{Description, Listed, StartOffset};
+pub use delivery::{Delivery, Want};
+pub use share::Share;
+
+/// The coordinator of every share group. Its methods run on a tokio runtime.
+pub struct Shares {
+    broker: Arc<Broker>,
+    /// Whose name space group ids are of.
+    names: Arc<Groups>,
+    clock: Clock,
+    settings: ShareSettings,
+    groups: DashMap<Arc<str>, Arc<Group>>,
+    /// When each group and share partition wants [`Shares::tick`] to look at it: at most one entry for each.
+    timers: Mutex<BTreeSet<(i64, Alarm)>>,
+    /// Rung when the first of `timers` has become an earlier one.
+    earlier: Notify,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    /// Sessions of members.
+    Group(Arc<str>),
+    /// Locks of records.
+    Share(Arc<str>, PartitionId),
+}
+
+struct Group {
+    id: Arc<str>,
+    state: Mutex<GroupState>,
+}
+
+#[derive(Default)]
+struct GroupState {
+    membership: Membership,
+    shares: BTreeMap<PartitionId, Arc<Share>>,
+    /// The group's entry in `timers`.
+    scheduled: Option<i64>,
+    /// Its deletion is on its way to the store: nothing may change any more.
+    deleting: bool,
+    /// About to leave the map: whoever comes has to look again.
+    gone: bool,
+}
+
+impl Shares {
+    /// Loads what is stored. Members go on in the epoch they were in; their sessions begin now.
+    pub fn open(broker: Arc<Broker>, names: Arc<Groups>, settings: ShareSettings) -> Result<Arc<Shares>, StoreError> {
+        let clock = broker.clock().clone();
+        let shares = Arc::new(Shares {
+            broker,
+            names,
+            clock,
+            settings,
+            groups: DashMap::new(),
+            timers: Mutex::new(BTreeSet::new()),
+            earlier: Notify::new(),
+        });
+        shares.load()?;
+        Ok(shares)
+    }
+
+    fn load(&self) -> Result<(), StoreError> {
+        let deadline_ms = self.clock.tick_ms().saturating_add(self.settings.session_timeout_ms);
+        for (key, value) in self.broker.scan_meta(&stored::group_prefix())? {
+            let group_id = stored::parse_group_key(&key)?;
+            let membership = stored::decode_group(group_id, &value, deadline_ms)?;
+            let claimed = self.names.claim(group_id, GroupType::Share);
+            claimed.map_err(|error| StoreError::Corrupt(format!("share group {group_id}: {error}")))?;
+            let group = self.insert(group_id);
+            let mut state = group.state.lock();
+            state.membership = membership;
+            self.schedule_group(&group, &mut state);
+        }
+        for (key, value) in self.broker.scan_meta(&stored::partition_prefix())? {
+            let (group_id, id) = stored::parse_partition_key(&key)?;
+            let partition = SharePartition::decode(&value)
+                .ok_or_else(|| StoreError::Corrupt(format!("what share group {group_id} has processed")))?;
+            // One that never had a member is not stored.
+            let group = self.find_or_create(group_id);
+            let group = group.map_err(|error| StoreError::Corrupt(format!("share group {group_id}: {error}")))?;
+            let share = Arc::new(Share::new(group.id.clone(), id, partition));
+            group.state.lock().shares.insert(id, share);
+        }
+        Ok(())
+    }
+
+    /// The broker's.
+    pub fn settings(&self) -> &ShareSettings {
+        &self.settings
+    }
+
+    /// The settings of a group: the broker's, unless it has its own.
+    pub fn settings_of(&self, _group_id: &str) -> ShareSettings {
+        self.settings
+    }
+
+    /// Fires timers until it is dropped.
+    pub async fn run_timers(self: Arc<Self>) {
+        loop {
+            let first = self.timers.lock().first().map(|(at, _)| *at);
+            tokio::select! {
+                () = self.clock.sleep_until(first.unwrap_or_default()), if first.is_some() => {}
+                () = self.earlier.notified() => {}
+            }
+            self.tick();
+        }
+    }
+
+    /// Fires what is due now.
+    pub fn tick(self: &Arc<Self>) {
+        let now_ms = self.clock.tick_ms();
+        for (at, alarm) in self.take_due(now_ms) {
+            match alarm {
+                Alarm::Group(group_id) => {
+                    if let Some(group) = self.find(&group_id) {
+                        self.expire_members(&group, at);
+                    }
+                }
+                Alarm::Share(group_id, id) => {
+                    if let Some(share) = self.share(&group_id, id) {
+                        self.expire_locks(&share, at);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_due(&self, now_ms: i64) -> Vec<(i64, Alarm)> {
+        let mut timers = self.timers.lock();
+        let mut due = Vec::new();
+        while timers.first().is_some_and(|(at, _)| *at <= now_ms) {
+            due.extend(timers.pop_first());
+        }
+        due
+    }
+
+    /// Moves an alarm; `scheduled` is where it stands.
+    fn set_alarm(&self, scheduled: &mut Option<i64>, at: i64, alarm: Alarm) {
+        let mut timers = self.timers.lock();
+        if let Some(before) = scheduled.replace(at) {
+            timers.remove(&(before, alarm.clone()));
+        }
+        let entry = (at, alarm);
+        timers.insert(entry.clone());
+        if timers.first() == Some(&entry) {
+            self.earlier.notify_one();
+        }
+    }
+
+    fn find(&self, group_id: &str) -> Option<Arc<Group>> {
+        self.groups.get(group_id).map(|group| group.clone())
+    }
+
+    /// The group, which comes into being if its id is free.
+    fn find_or_create(&self, group_id: &str) -> Result<Arc<Group>, ShareError> {
+        loop {
+            self.names.claim(group_id, GroupType::Share)?;
+            let group = self.insert(group_id);
+            // One that is gone leaves the map before its lock is released, so this does not go round for long.
+            if !group.state.lock().gone {
+                return Ok(group);
+            }
+        }
+    }
+
+    fn insert(&self, group_id: &str) -> Arc<Group> {
+        let id: Arc<str> = Arc::from(group_id);
+        let make = || Arc::new(Group { id: id.clone(), state: Mutex::new(GroupState::default()) });
+        self.groups.entry(id.clone()).or_insert_with(make).clone()
+    }
+
+    /// Whether there is such a share group.
+    pub fn holds(&self, group_id: &str) -> bool {
+        self.groups.contains_key(group_id)
+    }
+
+    /// All groups by id, to be locked one by one.
+    fn all(&self) -> Vec<Arc<Group>> {
+        let mut groups: Vec<_> = self.groups.iter().map(|entry| entry.value().clone()).collect();
+        groups.sort_by(|a, b| a.id.cmp(&b.id));
+        groups
+    }
+}
+
+impl GroupState {
+    fn check_open(&self) -> Result<(), ShareError> {
+        if self.deleting || self.gone { Err(ShareError::CoordinatorNotAvailable) } else { Ok(()) }
+    }
+}
