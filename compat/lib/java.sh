@@ -1,5 +1,5 @@
 # For the scripts of Java clients: `java_program FOLDER` fetches the jars that FOLDER/pom.xml pins and compiles
-# FOLDER/src against them, below CACHE, once and again when either has changed; sets `classpath`.
+# FOLDER/src, if there is one, against them, below CACHE, once and again when either has changed; sets `classpath`.
 java_program() {
     local folder=$1 cache
     cache=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/anabranch/compat}/$(basename "$folder")
@@ -11,12 +11,13 @@ java_program() {
             -DincludeScope=runtime -DoutputDirectory="$cache/libs" >&2
         cp "$folder/pom.xml" "$cache/pom.installed"
     fi
+    classpath="$cache/classes:$cache/libs/*"
+    [ -d "$folder/src" ] || return 0
     if ! cat "$folder"/src/*.java | cmp -s - "$cache/compiled"; then
         rm -rf "$cache/compiled" "$cache/classes"
         javac -d "$cache/classes" -cp "$cache/libs/*" "$folder"/src/*.java >&2
         cat "$folder"/src/*.java >"$cache/compiled"
     fi
-    classpath="$cache/classes:$cache/libs/*"
 }
 
 # Says what is missing, unless Maven and a JDK that is new enough are installed.

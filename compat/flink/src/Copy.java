@@ -1,0 +1,93 @@
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.Properties;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.api.common.functions.MapFunction;
+import org.apache.flink.api.common.serialization.SimpleStringSchema;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.connector.kafka.sink.HaltingSink;
+import org.apache.flink.connector.kafka.sink.KafkaSink;
+import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.kafka.common.TopicPartition;
+
+/**
+ * Copies a topic into another one exactly once, in a cluster of this one process, and ends when `RECORDS` of each partition
+ * are copied. Its settings are in the environment; `HALT_AFTER` makes it die in the middle.
+ */
+public final class Copy {
+    private static final int PARALLELISM = 2;
+    private static final int RECORDS_A_SECOND = 2500;
+
+    private Copy() {}
+
+    public static void main(String[] arguments) throws Exception {
+        String brokers = System.getenv("BOOTSTRAP");
+        String from = System.getenv("FROM");
+        Map<TopicPartition, Long> ends = new HashMap<>();
+        for (int partition = 0; partition < PARALLELISM; partition++) {
+            ends.put(new TopicPartition(from, partition), Long.parseLong(System.getenv("RECORDS")));
+        }
+        KafkaSource<String> source = KafkaSource.<String>builder()
+            .setBootstrapServers(brokers)
+            .setTopics(from)
+            .setGroupId(System.getenv("TO"))
+            .setStartingOffsets(OffsetsInitializer.earliest())
+            .setBounded(OffsetsInitializer.offsets(ends))
+            .setValueOnlyDeserializer(new SimpleStringSchema())
+            .build();
+        Properties client = new Properties();
+        client.setProperty("bootstrap.servers", brokers);
+        client.setProperty("transaction.timeout.ms", "120000");
+        client.setProperty("request.timeout.ms", "5000");
+        client.setProperty("delivery.timeout.ms", "15000");
+        client.setProperty("max.block.ms", "15000");
+        KafkaSink<String> sink = new HaltingSink(client, System.getenv("TO"), System.getenv("NAMING"),
+            Integer.parseInt(System.getenv("HALT_AFTER")));
+        try (StreamExecutionEnvironment flink = StreamExecutionEnvironment.createLocalEnvironment(PARALLELISM, settings())) {
+            flink.enableCheckpointing(500);
+            flink.fromSource(source, WatermarkStrategy.noWatermarks(), "from")
+                .map(new Pace())
+                .sinkTo(sink);
+            flink.execute();
+        }
+        System.out.println("finished");
+    }
+
+    private static Configuration settings() {
+        Configuration settings = new Configuration();
+        settings.setString("execution.checkpointing.dir", System.getenv("CHECKPOINTS"));
+        settings.setString("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION");
+        settings.setString("execution.checkpointing.num-retained", "3");
+        settings.setString("restart-strategy.type", "fixed-delay");
+        settings.setString("restart-strategy.fixed-delay.attempts", "20");
+        settings.setString("restart-strategy.fixed-delay.delay", Duration.ofMillis(500).toString());
+        settings.setString("taskmanager.memory.network.max", "32mb");
+        settings.setString("taskmanager.memory.managed.size", "32mb");
+        String from = System.getenv("RESTORE");
+        if (!from.isEmpty()) {
+            settings.setString("execution.state-recovery.path", from);
+        }
+        return settings;
+    }
+
+    /** Slows the records down, so that there is a middle. */
+    private static final class Pace implements MapFunction<String, String> {
+        private static final long serialVersionUID = 1;
+        private int passed;
+
+        @Override
+        public String map(String value) throws InterruptedException {
+            passed++;
+            if (passed % 1000 == 0) {
+                System.out.println("passed " + passed);
+            }
+            if (passed % (RECORDS_A_SECOND / 100) == 0) {
+                Thread.sleep(10);
+            }
+            return value;
+        }
+    }
+}
