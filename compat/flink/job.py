@@ -3,6 +3,8 @@ belong to it, the broker is killed as well, and the next process commits them by
 checkpoint holds; then the broker is killed once more under the running job."""
 
 import os
+import re
+import time
 
 import jobs
 from jobs import SCRATCH, check, until
@@ -23,9 +25,9 @@ class Flink(jobs.Job):
     def __init__(self):
         super().__init__("flink")
 
-    def copy(self, naming, source, target, halt_after, restore=""):
+    def copy(self, naming, source, target, halt_at, restore=""):
         """The job, which dies at so many commits if that is not 0."""
-        os.environ.update(FROM=source, TO=target, NAMING=naming, RECORDS=str(RECORDS), HALT_AFTER=str(halt_after),
+        os.environ.update(FROM=source, TO=target, NAMING=naming, HALT_AT=str(halt_at),
                           RESTORE=restore, CHECKPOINTS=(SCRATCH / f"{naming}-checkpoints").as_uri())
         return self.java(f"copy-{naming}", "Copy", heap=512, options=(*OPENED, *LOGGING))
 
@@ -48,14 +50,17 @@ class Flink(jobs.Job):
         self.restart()
         second = self.copy(naming, source, target, 0, self.last_checkpoint(naming))
         second.says("^passed 1000", 90)
-        check("already fenced" not in second.errors.read_text(errors="replace"), "a transaction of the process that died "
-              "could not be committed by the next one")
+        # The other instance of the sink may have committed its own just before: that one it is told to be over.
+        left = {one for line in first.lines for one in re.findall(r"^leaves .*?transactionalId='([^']+)'", line)}
+        fenced = {one for line in second.errors.read_text(errors="replace").splitlines() if "already fenced" in line
+                  for one in re.findall(r"transactionalId='([^']+)'", line)}
+        check(left and not left & fenced, f"{left & fenced} could not be committed by the next process")
         second.says("^passed 3000", 90)
         self.restart()
-        until(lambda: second.said("^finished") or not second.running(),
-              lambda: f"the job did not finish: {self.count(target)} of {RECORDS * PARTITIONS} are committed; "
-              f"{second.last_words()}", seconds=120)
-        second.ends()
+        until(lambda: self.count(target) >= RECORDS * PARTITIONS or not second.running(),
+              lambda: f"{self.count(target)} of {RECORDS * PARTITIONS} records are committed; {second.last_words()}",
+              lambda: time.sleep(1), 150)
+        second.kill()
         self.once(target, [f"{partition}-{n}" for partition in range(PARTITIONS) for n in range(RECORDS)],
                   [value.decode() for value in self.values(target)])
 

@@ -64,7 +64,7 @@ class Connect(jobs.Job):
         super().__init__("connect")
         self.port = jobs.free_port()
         self.workers = 0
-        self.lines = None
+        self.lines = self.cluster = None
 
     def worker(self, main, *files):
         self.workers += 1
@@ -174,7 +174,7 @@ class Connect(jobs.Job):
     def exactly_once(self):
         """Each line is in the topic once, although the broker is killed and then the worker, whose successor finds its
         connectors and offsets where the broker kept them."""
-        check(self.lines is not None, "the step before failed")
+        check(self.cluster, "the step before failed")
         flow = self.lines.flow(3000, 6)
         self.restart()
         flow.join()
@@ -192,7 +192,7 @@ class Connect(jobs.Job):
 
     def offsets(self):
         """Offsets over the REST API: a sink's are a group's, a source's lie in the compacted topic."""
-        check(self.lines is not None, "the step before failed")
+        check(self.cluster, "the step before failed")
         position = self.lines.source.stat().st_size
         # They are committed every half second, a little after the lines were written.
         until(lambda: self.offset_of("source") == position,

@@ -1,6 +1,4 @@
 import java.time.Duration;
-import java.util.HashMap;
-import java.util.Map;
 import java.util.Properties;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.MapFunction;
@@ -11,11 +9,11 @@ import org.apache.flink.connector.kafka.sink.KafkaSink;
 import org.apache.flink.connector.kafka.source.KafkaSource;
 import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
-import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
- * Copies a topic into another one exactly once, in a cluster of this one process, and ends when `RECORDS` of each partition
- * are copied. Its settings are in the environment; `HALT_AFTER` makes it die in the middle.
+ * Copies a topic into another one exactly once, in a cluster of this one process, until it is ended. Its settings are in the
+ * environment; {@code HALT_AT} makes it die in the middle.
  */
 public final class Copy {
     private static final int PARALLELISM = 2;
@@ -26,26 +24,23 @@ public final class Copy {
     public static void main(String[] arguments) throws Exception {
         String brokers = System.getenv("BOOTSTRAP");
         String from = System.getenv("FROM");
-        Map<TopicPartition, Long> ends = new HashMap<>();
-        for (int partition = 0; partition < PARALLELISM; partition++) {
-            ends.put(new TopicPartition(from, partition), Long.parseLong(System.getenv("RECORDS")));
-        }
         KafkaSource<String> source = KafkaSource.<String>builder()
             .setBootstrapServers(brokers)
             .setTopics(from)
             .setGroupId(System.getenv("TO"))
             .setStartingOffsets(OffsetsInitializer.earliest())
-            .setBounded(OffsetsInitializer.offsets(ends))
             .setValueOnlyDeserializer(new SimpleStringSchema())
             .build();
         Properties client = new Properties();
         client.setProperty("bootstrap.servers", brokers);
-        client.setProperty("transaction.timeout.ms", "120000");
-        client.setProperty("request.timeout.ms", "5000");
-        client.setProperty("delivery.timeout.ms", "15000");
-        client.setProperty("max.block.ms", "15000");
+        client.setProperty("key.serializer", ByteArraySerializer.class.getName());
+        client.setProperty("value.serializer", ByteArraySerializer.class.getName());
+        client.setProperty("transaction.timeout.ms", "45000");
+        client.setProperty("request.timeout.ms", "10000");
+        client.setProperty("delivery.timeout.ms", "30000");
+        client.setProperty("max.block.ms", "30000");
         KafkaSink<String> sink = new HaltingSink(client, System.getenv("TO"), System.getenv("NAMING"),
-            Integer.parseInt(System.getenv("HALT_AFTER")));
+            Integer.parseInt(System.getenv("HALT_AT")));
         try (StreamExecutionEnvironment flink = StreamExecutionEnvironment.createLocalEnvironment(PARALLELISM, settings())) {
             flink.enableCheckpointing(500);
             flink.fromSource(source, WatermarkStrategy.noWatermarks(), "from")
@@ -53,7 +48,6 @@ public final class Copy {
                 .sinkTo(sink);
             flink.execute();
         }
-        System.out.println("finished");
     }
 
     private static Configuration settings() {

@@ -111,8 +111,8 @@ class Cluster:
     """The topics of a broker and what lies in them, as librdkafka sees it."""
 
     def __init__(self, bootstrap=BOOTSTRAP):
-        self.settings = {**CLIENT, "bootstrap.servers": bootstrap}
-        self.admin = AdminClient(self.settings)
+        self.client_settings = {**CLIENT, "bootstrap.servers": bootstrap}
+        self.admin = AdminClient(self.client_settings)
 
     def create(self, topic, partitions=steps.PARTITIONS, **config):
         config = {key.replace("__", "."): str(value) for key, value in config.items()}
@@ -137,7 +137,7 @@ class Cluster:
     def produce(self, topic, pairs, partition=None):
         """Writes (key, value) in order, to one partition or by key."""
         refused = []
-        producer = ck.Producer({**self.settings, "enable.idempotence": True, "linger.ms": 5})
+        producer = ck.Producer({**self.client_settings, "enable.idempotence": True, "linger.ms": 5})
         place = {} if partition is None else {"partition": partition}
         for key, value in pairs:
             while True:
@@ -151,7 +151,7 @@ class Cluster:
 
     def read(self, topic, committed=True):
         """Everything in the topic up to its end (of what is committed), by partition as [(offset, key, value)]."""
-        consumer = ck.Consumer({**self.settings, "group.id": "compat-reads",
+        consumer = ck.Consumer({**self.client_settings, "group.id": "compat-reads",
                                 "enable.auto.commit": False, "enable.partition.eof": True,
                                 "isolation.level": "read_committed" if committed else "read_uncommitted"})
         found, left = defaultdict(list), set(self.topics()[topic].partitions)
@@ -179,7 +179,7 @@ class Cluster:
         return len(self.values(topic, committed))
 
     def reader(self, group="compat-reads"):
-        return ck.Consumer({**self.settings, "group.id": group, "enable.auto.commit": False})
+        return ck.Consumer({**self.client_settings, "group.id": group, "enable.auto.commit": False})
 
     def partitions(self, topic):
         return [ck.TopicPartition(topic, partition) for partition in sorted(self.topics()[topic].partitions)]
@@ -267,7 +267,7 @@ class Job(Cluster, steps.Steps):
 def run(job, version, names):
     """Goes through the steps and ends the process."""
     print(f"version {version}", flush=True)
-    steps.STEP_SECONDS = 240
+    steps.STEP_SECONDS = 300
     try:
         job.all(names)
     finally:
