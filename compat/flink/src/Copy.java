@@ -31,16 +31,18 @@ public final class Copy {
             .setStartingOffsets(OffsetsInitializer.earliest())
             .setValueOnlyDeserializer(new SimpleStringSchema())
             .build();
+        int haltAt = Integer.parseInt(System.getenv("HALT_AT"));
         Properties client = new Properties();
         client.setProperty("bootstrap.servers", brokers);
         client.setProperty("key.serializer", ByteArraySerializer.class.getName());
         client.setProperty("value.serializer", ByteArraySerializer.class.getName());
-        client.setProperty("transaction.timeout.ms", "45000");
+        // What a process that dies leaves open has to wait for the next one; but a transaction that a killed broker left in
+        // doubt under the running job holds it up until its timeout.
+        client.setProperty("transaction.timeout.ms", haltAt > 0 ? "300000" : "20000");
         client.setProperty("request.timeout.ms", "10000");
         client.setProperty("delivery.timeout.ms", "30000");
         client.setProperty("max.block.ms", "30000");
-        KafkaSink<String> sink = new HaltingSink(client, System.getenv("TO"), System.getenv("NAMING"),
-            Integer.parseInt(System.getenv("HALT_AT")));
+        KafkaSink<String> sink = new HaltingSink(client, System.getenv("TO"), System.getenv("NAMING"), haltAt);
         try (StreamExecutionEnvironment flink = StreamExecutionEnvironment.createLocalEnvironment(PARALLELISM, settings())) {
             flink.enableCheckpointing(500);
             flink.fromSource(source, WatermarkStrategy.noWatermarks(), "from")
