@@ -475,6 +475,7 @@ mod tests {
         metrics.stream("orders");
         drop(metrics.connection_opened());
         metrics.connection_refused("too_many");
+        metrics.quota_paused("producer_byte_rate", 1);
         drop(metrics.http_connection_opened());
         metrics.http_refused("signature");
         metrics.store_commit(0.001, 3);
