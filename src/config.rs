@@ -21,6 +21,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::model::attributes::{Isolation, LimitsPolicy};
+use crate::model::settings::group::MigrationPolicy;
 
 pub use access_keys::AccessKey;
 use access_keys::credentials;
@@ -168,6 +169,20 @@ settings! {
         group_session_timeout_min: i64 = "6s", <DURATION> duration(1, values::DAY);
         /// Longest session timeout a member may ask for
         group_session_timeout_max: i64 = "30min", <DURATION> duration(1, values::DAY);
+        /// Time after which a silent member of a group of the consumer protocol is put out
+        group_consumer_session_timeout: i64 = "45s", <DURATION> duration(1, values::DAY);
+        /// Shortest consumer.session.timeout.ms that can be set for a group
+        group_consumer_session_timeout_min: i64 = "45s", <DURATION> duration(1, values::DAY);
+        /// Longest consumer.session.timeout.ms that can be set for a group
+        group_consumer_session_timeout_max: i64 = "1min", <DURATION> duration(1, values::DAY);
+        /// Heartbeat interval of groups of the consumer protocol
+        group_consumer_heartbeat_interval: i64 = "5s", <DURATION> duration(1, values::DAY);
+        /// Shortest consumer.heartbeat.interval.ms that can be set for a group
+        group_consumer_heartbeat_interval_min: i64 = "5s", <DURATION> duration(1, values::DAY);
+        /// Longest consumer.heartbeat.interval.ms that can be set for a group
+        group_consumer_heartbeat_interval_max: i64 = "15s", <DURATION> duration(1, values::DAY);
+        /// Whether groups with members go over to the consumer protocol and back: bidirectional, upgrade, downgrade or disabled
+        group_consumer_migration_policy: MigrationPolicy = "bidirectional", <POLICY> one_of;
         /// Members of one group
         group_size_max: usize = "2147483647", <N> whole(1, i32::MAX as usize);
         /// How long the offsets of an empty group are kept
@@ -240,6 +255,28 @@ impl Config {
                     self.group_session_timeout_min, self.group_session_timeout_max
                 ),
             );
+        }
+        let ranges = [
+            (
+                "group-consumer-session-timeout",
+                self.group_consumer_session_timeout,
+                self.group_consumer_session_timeout_min,
+                self.group_consumer_session_timeout_max,
+            ),
+            (
+                "group-consumer-heartbeat-interval",
+                self.group_consumer_heartbeat_interval,
+                self.group_consumer_heartbeat_interval_min,
+                self.group_consumer_heartbeat_interval_max,
+            ),
+        ];
+        for (name, value, min, max) in ranges {
+            if !(min..=max).contains(&value) {
+                return refuse(
+                    name,
+                    format!("{value} ms is not within {name}-min, {min} ms, and {name}-max, {max} ms"),
+                );
+            }
         }
         if self.message_max_bytes > self.request_bytes_max {
             return refuse(

@@ -143,6 +143,11 @@ fn sizes_and_durations_say_their_unit() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
+    let error = load(&["--group-consumer-session-timeout", "10s"], &[]).unwrap_err();
+    let bounds = "group-consumer-session-timeout-min, 45000 ms, and group-consumer-session-timeout-max, 60000 ms";
+    assert_eq!(error, format!("group-consumer-session-timeout: 10000 ms is not within {bounds}"));
+    let error = load(&["--group-consumer-migration-policy", "sideways"], &[]).unwrap_err();
+    assert!(error.ends_with("\"sideways\" is not one of bidirectional, upgrade, downgrade, disabled"), "{error}");
     let error = load(&["--group-session-timeout-max", "5s"], &[]).unwrap_err();
     assert_eq!(error, "group-session-timeout-min: 6000 ms is more than group-session-timeout-max, 5000 ms");
     assert!(load(&["--request-bytes-max", "1MiB"], &[]).unwrap_err().starts_with("message-max-bytes: "));

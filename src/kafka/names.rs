@@ -89,6 +89,7 @@ pub fn config_source(source: Source) -> i8 {
         Source::DynamicDefaultBroker => 3,
         Source::StaticBroker => 4,
         Source::Default => 5,
+        Source::DynamicGroup => 8,
     }
 }
 

@@ -1,5 +1,6 @@
 //! IncrementalAlterConfigs' four operations on a set of values. Called by `broker` before it judges the outcome:
-//! [`super::topic::validate_overrides`] for topics, [`super::DynamicSettings::replaced`] for the broker.
+//! [`super::topic::validate_overrides`] for topics, [`super::DynamicSettings::replaced`] for the broker,
+//! [`super::group::validate`] for groups.
 
 use std::collections::HashSet;
 
@@ -7,6 +8,7 @@ use indexmap::IndexSet;
 
 use super::broker::behind;
 use super::definition::{Definition, SettingError, ValueType, check_length};
+use super::group::group_setting;
 use super::topic::topic_setting;
 use super::{Overrides, broker};
 
@@ -40,6 +42,11 @@ pub fn broker(current: &Overrides, changes: &[Change]) -> Result<Overrides, Sett
             .map(|(setting, _)| setting.definition)
             .or_else(|| broker::fixed_setting(name).map(|setting| setting.definition))
     })
+}
+
+/// A group's settings after `changes`, not yet judged.
+pub fn group(current: &Overrides, changes: &[Change]) -> Result<Overrides, SettingError> {
+    altered(current, changes, |name| group_setting(name).map(|setting| setting.definition))
 }
 
 fn altered(

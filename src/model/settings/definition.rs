@@ -66,6 +66,10 @@ pub enum Value {
 pub enum SettingError {
     #[error("Unknown topic config name: {0}")]
     UnknownName(String),
+    #[error("Unknown group config name: {0}")]
+    UnknownGroupName(String),
+    #[error("{name} must be {relation} {bound}")]
+    OutOfBounds { name: String, relation: &'static str, bound: String },
     #[error("Null value not supported for topic configs: {}", .0.join(","))]
     Null(Vec<String>),
     #[error("Invalid value {value} for configuration {name}: {reason}")]

@@ -3,6 +3,7 @@
 
 use super::broker::{BROKER_SOURCES, FIXED, behind, fixed_setting};
 use super::definition::{Definition, ValueType};
+use super::group::{GROUP_SETTINGS, GroupSetting, server_value};
 use super::topic::{TOPIC_SETTINGS, topic_setting};
 use super::{BrokerSettings, Overrides, Scope, Source};
 
@@ -48,6 +49,20 @@ pub fn topic(overrides: &Overrides, broker: &BrokerSettings) -> Vec<Described> {
         describe(definition, name, value, source, synonyms, false)
     };
     TOPIC_SETTINGS.iter().filter(|setting| !setting.internal).map(|setting| described(&setting.definition)).collect()
+}
+
+/// All settings of a group, by name.
+pub fn group(overrides: &Overrides, broker: &BrokerSettings) -> Vec<Described> {
+    let described = |setting: &GroupSetting| {
+        let definition = &setting.definition;
+        let own = overrides.get(definition.name).cloned();
+        let synonym = |(value, source)| Synonym { name: definition.name.to_owned(), value: Some(value), source };
+        let synonyms = own.clone().map(|value| synonym((value, Source::DynamicGroup))).into_iter().collect();
+        let source = if own.is_some() { Source::DynamicGroup } else { Source::Default };
+        let value = own.or_else(|| server_value(broker, setting.server));
+        describe(definition, definition.name, value, source, synonyms, false)
+    };
+    GROUP_SETTINGS.iter().map(described).collect()
 }
 
 /// All settings of this node, by name; custom ones among them.

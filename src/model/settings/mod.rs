@@ -5,6 +5,7 @@
 //! | [`definition`] | what a setting is: type, default, check, and Kafka's words for a bad value |
 //! | [`topic`] | the table of topic settings (Kafka 4.1's `TopicConfig` and `LogConfig`) and their validation |
 //! | [`broker`] | the table of broker settings, what the command line says of them, what was altered while running |
+//! | [`group`] | the table of group settings and their validation |
 //! | [`stream`] | [`StreamSettings`]: the typed values that a partition works with |
 //! | [`alter`] | SET, DELETE, APPEND and SUBTRACT |
 //! | [`describe`] | every setting with its value, source and synonyms |
@@ -19,6 +20,7 @@ pub mod alter;
 pub mod broker;
 pub mod definition;
 pub mod describe;
+pub mod group;
 pub mod stream;
 pub mod topic;
 
@@ -35,6 +37,8 @@ pub type Overrides = BTreeMap<String, String>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     DynamicTopic,
+    /// Set for one group.
+    DynamicGroup,
     /// Altered while running, for this node.
     DynamicBroker,
     /// Altered while running, for every node of the cluster.
