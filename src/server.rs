@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::broker::{Broker, BrokerOptions, CatalogError};
 use crate::clock::Clock;
 use crate::config::{Config, Durability, HostPort};
-use crate::group::{GroupSettings, GroupType, Groups};
+use crate::group::{ConsumerConfig, GroupSettings, GroupType, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
 use crate::kafka::{Advertised, Client, Coordinators, Door, Quotas, conn};
@@ -399,6 +399,13 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         group_min_session_timeout_ms: config.group_session_timeout_min,
         group_max_session_timeout_ms: config.group_session_timeout_max,
         group_max_size: config.group_size_max as i64,
+        group_consumer_session_timeout_ms: config.group_consumer_session_timeout,
+        group_consumer_min_session_timeout_ms: config.group_consumer_session_timeout_min,
+        group_consumer_max_session_timeout_ms: config.group_consumer_session_timeout_max,
+        group_consumer_heartbeat_interval_ms: config.group_consumer_heartbeat_interval,
+        group_consumer_min_heartbeat_interval_ms: config.group_consumer_heartbeat_interval_min,
+        group_consumer_max_heartbeat_interval_ms: config.group_consumer_heartbeat_interval_max,
+        group_consumer_migration_policy: config.group_consumer_migration_policy.name(),
         offsets_retention_ms: config.offsets_retention,
         offset_metadata_max_bytes: config.offset_metadata_bytes_max as i64,
     }
@@ -415,6 +422,11 @@ fn group_settings(config: &Config) -> GroupSettings {
         min_session_timeout_ms: ms(config.group_session_timeout_min),
         max_session_timeout_ms: ms(config.group_session_timeout_max),
         max_size: i32::try_from(config.group_size_max).unwrap_or(i32::MAX),
+        consumer: ConsumerConfig {
+            session_timeout_ms: ms(config.group_consumer_session_timeout),
+            heartbeat_interval_ms: ms(config.group_consumer_heartbeat_interval),
+        },
+        migration: config.group_consumer_migration_policy,
         offsets_retention_ms: config.offsets_retention,
         offset_metadata_max_bytes: i32::try_from(config.offset_metadata_bytes_max).unwrap_or(i32::MAX),
         ..GroupSettings::default()

@@ -3,9 +3,11 @@
 //! | room | what it owns |
 //! |---|---|
 //! | [`classic`] | the state machine of one group that speaks the classic protocol: pure |
+//! | [`consumer`] | the state machine of one group that leaves the assignment to the coordinator (KIP-848): pure |
 //! | [`offsets`] | the committed offsets of one group: pure |
 //! | `kinds` | what a group id stands for: the registry knows groups through it |
 //! | `subscription` | reading which topics a consumer's subscription names |
+//! | `topics` | what groups that assign must know of topics |
 //! | `stored` | the stored form of groups and offsets |
 //! | `registry` | [`Groups`]: all groups, their waiting requests, their timers, and the way to the store |
 //!
@@ -26,19 +28,23 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::broker::Broker;
+use crate::model::settings::group::MigrationPolicy;
 use crate::store::{Batch, StoreError};
 
 pub mod classic;
+pub mod consumer;
 mod kinds;
 pub mod offsets;
 mod registry;
 mod stored;
 mod subscription;
+mod topics;
 
 pub use kinds::GroupType;
 pub use registry::{
-    CommitRequest, Fetched, Groups, Listed, OffsetToCommit, QueuedCommit, TopicOffsets, TopicPartitions,
+    CommitRequest, ConfigError, Fetched, Groups, Listed, OffsetToCommit, QueuedCommit, TopicOffsets, TopicPartitions,
 };
+pub use topics::{Topic, Topics};
 
 /// The longest group id, in bytes: what a Kafka string can hold.
 pub const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
@@ -68,9 +74,19 @@ pub struct GroupSettings {
     pub new_member_join_timeout_ms: i32,
     /// Members of one group.
     pub max_size: i32,
+    /// Of groups of the consumer protocol that do not set it for themselves.
+    pub consumer: ConsumerConfig,
+    pub migration: MigrationPolicy,
     pub offsets_retention_ms: i64,
     pub offsets_retention_check_interval_ms: i64,
     pub offset_metadata_max_bytes: i32,
+}
+
+/// What a group of the consumer protocol may set for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerConfig {
+    pub session_timeout_ms: i32,
+    pub heartbeat_interval_ms: i32,
 }
 
 impl Default for GroupSettings {
@@ -81,6 +97,8 @@ impl Default for GroupSettings {
             max_session_timeout_ms: 1_800_000,
             new_member_join_timeout_ms: 300_000,
             max_size: i32::MAX,
+            consumer: ConsumerConfig { session_timeout_ms: 45_000, heartbeat_interval_ms: 5_000 },
+            migration: MigrationPolicy::Bidirectional,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             offsets_retention_check_interval_ms: 600_000,
             offset_metadata_max_bytes: 4_096,
@@ -115,6 +133,22 @@ pub enum GroupError {
     NonEmptyGroup,
     #[error("the group is subscribed to the topic")]
     GroupSubscribedToTopic,
+    /// The member must give up its partitions and join again.
+    #[error(
+        "the member epoch is not the one that the group knows: the member must abandon all its partitions and rejoin"
+    )]
+    FencedMemberEpoch,
+    /// The request must be repeated with the epoch of the next heartbeat's answer.
+    #[error("the member epoch is not the one that the group knows")]
+    StaleMemberEpoch,
+    #[error("the instance id is owned by another member")]
+    UnreleasedInstanceId,
+    #[error("the server-side assignor is not one of {}", consumer::ASSIGNORS.join(", "))]
+    UnsupportedAssignor,
+    #[error("the regular expression is not valid, or there are too many in the group")]
+    InvalidRegularExpression,
+    #[error("{0}")]
+    InvalidRequest(&'static str),
     #[error("the metadata of a committed offset is too large")]
     OffsetMetadataTooLarge,
     #[error("transactions hold as many offsets of the group as they may")]
@@ -125,7 +159,7 @@ pub enum GroupError {
 }
 
 /// What groups need from the store below the broker.
-pub trait MetaLog: Send + Sync + 'static {
+pub trait MetaLog: Topics + Send + Sync + 'static {
     /// Puts `batch` into the queue of commits and returns at once. Batches are committed in the order of these calls;
     /// the receiver hears when this one is durable, or why it is not.
     fn commit_meta(&self, batch: Batch) -> oneshot::Receiver<Result<(), StoreError>>;

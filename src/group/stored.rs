@@ -16,7 +16,20 @@
 //! A member: `member_id`, `group_instance_id` (or null), `client_id`, `client_host`, `session_timeout_ms`,
 //! `rebalance_timeout_ms`, `protocols` (array of `name`, `metadata` in hexadecimal), `assignment` in hexadecimal.
 //!
+//! A consumer group (KIP-848) stores an object with the one field `consumer` in the same place, and each of its members
+//! under the key `GroupMember`, so that a heartbeat rewrites no more than the member that it moved:
+//!
+//! | field of `consumer` | type | |
+//! |---|---|---|
+//! | group_epoch, assignment_epoch | i32 | |
+//! | metadata_hash | u64 | of the topics subscribed to when the group epoch stepped last |
+//!
+//! A member of it: see [`StoredConsumerMember`]. Assignments are objects of topic id to an array of partitions.
+//!
 //! A committed offset: see [`CommittedOffset`]. A pending one, of a transaction that is still open: see [`PendingOffset`].
+//! The settings of a group: an object of texts, by Kafka's names.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -53,6 +66,86 @@ pub struct StoredProtocol {
     pub name: String,
     #[serde(with = "hexadecimal")]
     pub metadata: Bytes,
+}
+
+/// What is stored under [`Key::Group`].
+#[derive(Clone, Debug)]
+pub enum StoredHead {
+    Classic(StoredGroup),
+    Consumer(StoredConsumer),
+}
+
+impl StoredHead {
+    pub fn encode(&self) -> Bytes {
+        match self {
+            StoredHead::Classic(group) => group.encode(),
+            StoredHead::Consumer(head) => head.clone().encode(),
+        }
+    }
+
+    pub fn decode(group_id: &str, value: &[u8]) -> Result<StoredHead, StoreError> {
+        let probed: ConsumerValue = decode("group", group_id, value)?;
+        match probed.consumer {
+            Some(head) => Ok(StoredHead::Consumer(head)),
+            None => StoredGroup::decode(group_id, value).map(StoredHead::Classic),
+        }
+    }
+}
+
+/// The field tells the kinds apart.
+#[derive(Serialize, Deserialize)]
+struct ConsumerValue {
+    consumer: Option<StoredConsumer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredConsumer {
+    pub group_epoch: i32,
+    pub assignment_epoch: i32,
+    pub metadata_hash: u64,
+}
+
+impl StoredConsumer {
+    pub fn encode(self) -> Bytes {
+        encode(&ConsumerValue { consumer: Some(self) })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredConsumerMember {
+    pub group_instance_id: Option<String>,
+    pub rack_id: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub rebalance_timeout_ms: i32,
+    pub server_assignor: Option<String>,
+    pub topics: BTreeSet<String>,
+    pub regex: Option<String>,
+    pub epoch: i32,
+    pub previous_epoch: i32,
+    /// `member` while it has to give up partitions, `others` while others have to; null while it has what it is to have.
+    pub waits_for: Option<String>,
+    pub assigned: BTreeMap<String, BTreeSet<u32>>,
+    pub revoking: BTreeMap<String, BTreeSet<u32>>,
+    pub target: BTreeMap<String, BTreeSet<u32>>,
+    /// Null for a member that speaks the consumer protocol.
+    pub classic: Option<StoredClassicSide>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredClassicSide {
+    pub session_timeout_ms: i32,
+    pub protocols: Vec<StoredProtocol>,
+}
+
+impl StoredConsumerMember {
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    pub fn decode(group_id: &str, value: &[u8]) -> Result<StoredConsumerMember, StoreError> {
+        decode("member of group", group_id, value)
+    }
 }
 
 impl StoredGroup {
@@ -101,9 +194,25 @@ fn decode<'a, T: Deserialize<'a>>(what: &str, group_id: &str, value: &'a [u8]) -
     serde_json::from_slice(value).map_err(|error| StoreError::Corrupt(format!("{what} {group_id}: {error}")))
 }
 
-/// The first byte of [`Key::Group`] and of [`Key::CommittedOffset`], for scans.
+/// The first bytes of keys, for scans.
 pub fn group_prefix() -> Bytes {
     Key::Group("").encode()
+}
+
+pub fn group_member_prefix() -> Bytes {
+    Key::GroupMember { group: "", member: "" }.encode().slice(..1)
+}
+
+pub fn group_settings_prefix() -> Bytes {
+    Key::GroupSettings("").encode()
+}
+
+pub fn encode_settings(settings: &BTreeMap<String, String>) -> Bytes {
+    encode(settings)
+}
+
+pub fn decode_settings(group_id: &str, value: &[u8]) -> Result<BTreeMap<String, String>, StoreError> {
+    decode("settings of group", group_id, value)
 }
 
 pub fn committed_offset_prefix() -> Bytes {
@@ -115,11 +224,17 @@ pub fn pending_offset_prefix() -> Bytes {
     Key::PendingOffset { group: "", topic: "", partition: 0, producer_id: 0 }.encode().slice(..1)
 }
 
-/// The group id of a [`Key::Group`].
+/// The group id of a [`Key::Group`] or a [`Key::GroupSettings`].
 pub fn parse_group_key(key: &[u8]) -> Result<&str, StoreError> {
     key.get(1..)
         .and_then(|id| std::str::from_utf8(id).ok())
         .ok_or_else(|| StoreError::Corrupt(format!("key of a group: {key:?}")))
+}
+
+/// Group id and member id of a [`Key::GroupMember`].
+pub fn parse_group_member_key(key: &[u8]) -> Result<(&str, &str), StoreError> {
+    let parse = || std::str::from_utf8(key.get(1..)?).ok()?.split_once('\0');
+    parse().ok_or_else(|| StoreError::Corrupt(format!("key of a group's member: {key:?}")))
 }
 
 /// Group id, topic and partition of a [`Key::CommittedOffset`].

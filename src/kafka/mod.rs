@@ -375,6 +375,18 @@ pub const TABLE: &[Row] = &[
     row!(DeleteGroups, DeleteGroupsRequest, groups::delete_groups, |r: &DeleteGroupsResponse, c| {
         r.results.iter().for_each(|group| c.add(group.error_code));
     }),
+    row!(
+        ConsumerGroupHeartbeat,
+        ConsumerGroupHeartbeatRequest,
+        groups::consumer_group_heartbeat,
+        |r: &ConsumerGroupHeartbeatResponse, c| c.add(r.error_code)
+    ),
+    row!(
+        ConsumerGroupDescribe,
+        ConsumerGroupDescribeRequest,
+        groups::consumer_group_describe,
+        |r: &ConsumerGroupDescribeResponse, c| r.groups.iter().for_each(|group| c.add(group.error_code))
+    ),
     row!(OffsetDelete, OffsetDeleteRequest, groups::offset_delete, |r: &OffsetDeleteResponse, c| {
         c.add(r.error_code);
         r.topics.iter().flat_map(|topic| &topic.partitions).for_each(|partition| c.add(partition.error_code));

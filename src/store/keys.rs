@@ -20,6 +20,8 @@
 //! | Meta | `'a'` | what the account has set: JSON, `kinesis::account` |
 //! | Meta | `'Q', entity as JSON` | a client's quotas: JSON, `kafka::quotas` |
 //! | Meta | `'G', group` | a consumer group: JSON, `group` |
+//! | Meta | `'m', group, 0, member` | a member of a consumer group: JSON, `group` |
+//! | Meta | `'n', group` | the settings of a group: JSON, `group` |
 //! | Meta | `'O', group, 0, topic, 0, partition u32` | a committed offset: JSON, `group` |
 //! | Meta | `'q', group, 0, topic, 0, partition u32, producer id u64` | an offset that an open transaction commits: JSON, `group` |
 //! | Meta | `'t', transactional id` | a transactional id with its transaction: JSON, `txn` |
@@ -71,6 +73,11 @@ pub enum Key<'a> {
     /// The entity as JSON.
     ClientQuota(&'a str),
     Group(&'a str),
+    GroupMember {
+        group: &'a str,
+        member: &'a str,
+    },
+    GroupSettings(&'a str),
     CommittedOffset {
         group: &'a str,
         topic: &'a str,
@@ -151,6 +158,16 @@ impl Key<'_> {
             }
             Key::Group(group) => {
                 out.put_u8(b'G');
+                out.put_slice(group.as_bytes());
+            }
+            Key::GroupMember { group, member } => {
+                out.put_u8(b'm');
+                out.put_slice(group.as_bytes());
+                out.put_u8(0);
+                out.put_slice(member.as_bytes());
+            }
+            Key::GroupSettings(group) => {
+                out.put_u8(b'n');
                 out.put_slice(group.as_bytes());
             }
             Key::CommittedOffset { group, topic, partition } => {

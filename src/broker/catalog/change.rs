@@ -134,6 +134,7 @@ impl Broker {
         drop(moving);
         moves.iter().for_each(Move::end);
         stream.note_change();
+        self.catalog.note_change();
         Ok(Queued { value, done, expired_before_ms })
     }
 

@@ -18,6 +18,7 @@ impl Broker {
             stream.mark_deleted();
             self.catalog.by_name.remove(&stream.name);
             self.catalog.by_topic_id.remove(&stream.topic_id);
+            self.catalog.note_change();
             self.metrics.forget_stream(&stream.name);
             self.keys.forget(stream.id);
             self.compactor.forget(stream.id);

@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -106,6 +107,8 @@ pub(super) struct Catalog {
     by_name: DashMap<Arc<str>, Arc<Stream>>,
     by_topic_id: DashMap<Uuid, Arc<Stream>>,
     settings: RwLock<Arc<BrokerSettings>>,
+    /// Counts changes of which streams there are, and of streams themselves.
+    version: AtomicU64,
     /// Counts deletions that have begun and that were carried out.
     deletions: watch::Sender<u64>,
     /// Held while a change is decided, applied in memory and queued.
@@ -177,6 +180,7 @@ impl Catalog {
             by_name: DashMap::new(),
             by_topic_id: DashMap::new(),
             settings: RwLock::new(Arc::new(BrokerSettings::new(values, records.dynamic))),
+            version: AtomicU64::new(0),
             deletions: watch::Sender::new(0),
             changes: Mutex::new(Changes {
                 cluster,
@@ -208,6 +212,11 @@ impl Catalog {
         self.by_name.insert(stream.name.clone(), stream);
     }
 
+    /// To be called after what changed can be seen.
+    fn note_change(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
     fn effective(&self, overrides: &Overrides) -> Arc<StreamSettings> {
         Arc::new(StreamSettings::effective(overrides, &self.settings.read()))
     }
@@ -216,6 +225,11 @@ impl Catalog {
 impl Broker {
     pub fn cluster_id(&self) -> Uuid {
         self.catalog.cluster_id
+    }
+
+    /// A number that is another one after streams came, went, or changed: read before what it is about.
+    pub fn catalog_version(&self) -> u64 {
+        self.catalog.version.load(Ordering::Acquire)
     }
 
     /// The stream `name`, unless its deletion has begun.
@@ -304,6 +318,7 @@ impl Broker {
         let stream = Stream::new(id, name, record.topic_id, record.claimed_replicas, handles, state, traffic);
         let stream = Arc::new(stream);
         self.catalog.insert(stream.clone());
+        self.catalog.note_change();
         Ok((stream, done))
     }
 

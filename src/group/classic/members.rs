@@ -64,7 +64,7 @@ impl Member {
 }
 
 /// The first of each name.
-pub(super) fn distinct(protocols: Vec<Protocol>) -> Vec<Protocol> {
+pub fn distinct(protocols: Vec<Protocol>) -> Vec<Protocol> {
     let mut seen = HashSet::new();
     protocols.into_iter().filter(|protocol| seen.insert(protocol.name.clone())).collect()
 }

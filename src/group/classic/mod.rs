@@ -23,8 +23,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use bytes::Bytes;
 use indexmap::IndexMap;
 
+use super::consumer::Changes;
 use super::stored::StoredGroup;
-use super::{GroupError, GroupSettings, Now};
+use super::topics::Topics;
+use super::{ConsumerConfig, GroupError, GroupSettings, Now};
 
 mod join;
 mod members;
@@ -36,6 +38,7 @@ mod sync;
 mod tests;
 
 pub use members::Protocol;
+pub(super) use members::distinct;
 pub use snapshot::{Description, MemberDescription};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,6 +154,23 @@ pub enum Effect {
     AnswerSync(Waiter, SyncAnswer),
     /// Store the group, then call [`Classic::persisted`] with the outcome.
     Persist(Box<StoredGroup>, Persisting),
+    /// Store what changed in a group, and do what follows when that is durable; answers that follow turn into errors if it
+    /// cannot be.
+    Store(Box<Changes>),
+}
+
+impl Effect {
+    /// What is left of it when what it rests on could not be stored.
+    pub fn failed(self) -> Effect {
+        let error = GroupError::CoordinatorNotAvailable;
+        match self {
+            Effect::AnswerJoin(waiter, _) => {
+                Effect::AnswerJoin(waiter, Err(JoinRefused { error, member_id: String::new() }))
+            }
+            Effect::AnswerSync(waiter, _) => Effect::AnswerSync(waiter, Err(error)),
+            Effect::Persist(..) | Effect::Store(_) => self,
+        }
+    }
 }
 
 /// What waits for a stored group.
@@ -179,10 +199,12 @@ pub struct Replacement {
 }
 
 /// What a call on the machine works with.
-#[derive(Debug)]
 pub struct Step<'a> {
     pub now: Now,
     pub settings: &'a GroupSettings,
+    /// Of this group.
+    pub config: ConsumerConfig,
+    pub topics: &'a dyn Topics,
     pub effects: &'a mut Vec<Effect>,
 }
 

@@ -33,7 +33,7 @@ pub struct MemberDescription {
 
 impl Classic {
     /// `assignments` stands for the members' own when it is given: it is stored before it holds.
-    pub(super) fn stored(&self, assignments: Option<&HashMap<String, Bytes>>) -> StoredGroup {
+    pub fn stored(&self, assignments: Option<&HashMap<String, Bytes>>) -> StoredGroup {
         let member = |(member_id, member): (&String, &Member)| StoredMember {
             member_id: member_id.clone(),
             group_instance_id: member.group_instance_id.clone(),
@@ -80,6 +80,27 @@ impl Classic {
             group.prepare_rebalance(step);
         }
         group
+    }
+
+    /// A group that was of another kind a moment ago. Its members are asked to assign among themselves.
+    pub fn take_over(step: &mut Step, stored: StoredGroup) -> Classic {
+        let mut group = Classic::load(step, stored);
+        if group.state == State::Stable {
+            group.protocol = group.select_protocol();
+            group.read_subscriptions();
+            group.prepare_rebalance(step);
+        }
+        group
+    }
+
+    /// The group goes over into another kind: whoever waits is told to come again.
+    pub fn dissolve(&mut self, step: &mut Step) {
+        self.answer_syncs(step, Err(GroupError::RebalanceInProgress));
+        for member_id in self.members.keys().cloned().collect::<Vec<_>>() {
+            if let Some(waiter) = self.take_join_waiter(&member_id) {
+                step.refuse_join(waiter, GroupError::RebalanceInProgress, &member_id);
+            }
+        }
     }
 
     /// Empty if the group never had members.

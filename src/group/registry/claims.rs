@@ -18,7 +18,7 @@ impl Groups {
                 entry.group = Group::Claimed(group_type);
                 Ok(())
             }
-            Group::Classic(_) | Group::Claimed(_) => Err(GroupError::GroupIdNotFound),
+            Group::Classic(_) | Group::Consumer(_) | Group::Claimed(_) => Err(GroupError::GroupIdNotFound),
         })?
     }
 

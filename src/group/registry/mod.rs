@@ -1,9 +1,10 @@
 //! All groups of the broker: finds them, runs their state machines, keeps the requests that wait, fires their timers,
 //! and takes what they write to the store and back.
 //!
-//! Rooms: `members` (requests of a group's members), `committed` (offsets), `admin` (listing, describing, deleting,
-//! expiry), `claims` (ids of groups that other modules keep), `transactional` (offsets that transactions commit). All of
-//! them work the same way: lock the group, decide, queue what is to be stored, unlock; then await.
+//! Rooms: `members` (requests of a group's members), `consumers` (those of the consumer protocol, and settings of
+//! groups), `committed` (offsets), `admin` (listing, describing, deleting, expiry), `claims` (ids of groups that other
+//! modules keep), `transactional` (offsets that transactions commit). All of them work the same way: lock the group,
+//! decide, queue what is to be stored, unlock; then await.
 //!
 //! Invariants:
 //! - Locks are taken in the order group, then timers or map; nobody holds the map while locking a group. Several groups
@@ -11,26 +12,29 @@
 //! - What was queued for the store is finished by a task of its own, so that it does not matter whether the client that
 //!   asked for it is still there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::classic::{Classic, Effect, JoinAnswer, Step, SyncAnswer, Waiter};
+use super::consumer::{Changes, Consumer};
 use super::kinds::Group;
 use super::offsets::{CommittedOffset, Offsets, PendingOffset};
-use super::stored::{self, StoredGroup};
+use super::stored::{self, StoredHead};
 use super::{GROUP_ID_BYTES_MAX, GROUPS_MAX, GroupError, GroupSettings, MetaLog, Now};
 use crate::clock::Clock;
+use crate::model::settings::Overrides;
 use crate::store::keys::Key;
 use crate::store::{Batch, Family, StoreError};
 
 mod admin;
 mod claims;
 mod committed;
+mod consumers;
 mod members;
 mod transactional;
 
@@ -39,6 +43,7 @@ mod tests;
 
 pub use admin::Listed;
 pub use committed::{CommitRequest, Fetched, OffsetToCommit, TopicOffsets, TopicPartitions};
+pub use consumers::ConfigError;
 pub use transactional::QueuedCommit;
 
 /// The coordinator of every group. Its methods run on a tokio runtime.
@@ -47,6 +52,8 @@ pub struct Groups {
     clock: Clock,
     settings: GroupSettings,
     groups: DashMap<Arc<str>, Shared>,
+    /// What was set for single groups, whether they exist or not.
+    configs: RwLock<BTreeMap<String, Overrides>>,
     /// When each group wants [`Groups::tick`] to look at it. A group has at most one entry here.
     timers: Mutex<BTreeSet<(i64, Arc<str>)>>,
     /// Rung when the first of `timers` has become an earlier one.
@@ -62,6 +69,8 @@ struct Entry {
     joins: HashMap<Waiter, oneshot::Sender<JoinAnswer>>,
     syncs: HashMap<Waiter, oneshot::Sender<SyncAnswer>>,
     next_waiter: u64,
+    /// Writes of a consumer group that are on their way.
+    storing: usize,
     /// The group's entry in `timers`.
     scheduled: Option<i64>,
     /// No longer in the map: whoever comes has to look again.
@@ -79,6 +88,7 @@ impl Entry {
             joins: HashMap::new(),
             syncs: HashMap::new(),
             next_waiter: 0,
+            storing: 0,
             scheduled: None,
             gone: false,
             settled: Arc::new(Notify::new()),
@@ -102,15 +112,27 @@ impl Groups {
             clock,
             settings,
             groups: DashMap::new(),
+            configs: RwLock::new(BTreeMap::new()),
             timers: Mutex::new(BTreeSet::new()),
             earlier: Notify::new(),
         });
+        groups.load_configs()?;
+        let mut members = groups.stored_members()?;
         for (key, value) in groups.meta.scan_meta(&stored::group_prefix())? {
             let group_id = stored::parse_group_key(&key)?;
-            let group = StoredGroup::decode(group_id, &value)?;
+            let head = StoredHead::decode(group_id, &value)?;
             let shared = groups.insert(group_id);
-            groups.step(&shared, &mut shared.lock(), |state, step| *state = Group::Classic(Classic::load(step, group)));
+            groups.step(&shared, &mut shared.lock(), |group, step| {
+                *group = match head {
+                    StoredHead::Classic(head) => Group::Classic(Classic::load(step, head)),
+                    StoredHead::Consumer(head) => {
+                        let members = members.remove(group_id).unwrap_or_default();
+                        Group::Consumer(Consumer::load(step, head, members))
+                    }
+                };
+            });
         }
+        groups.delete_orphans(&members);
         for (key, value) in groups.meta.scan_meta(&stored::committed_offset_prefix())? {
             let (group_id, topic, partition) = stored::parse_committed_offset_key(&key)?;
             let offset = CommittedOffset::decode(group_id, &value)?;
@@ -221,14 +243,62 @@ impl Groups {
         act: impl FnOnce(&mut Group, &mut Step) -> R,
     ) -> (R, Option<Stored>) {
         let mut effects = Vec::new();
-        let mut step = Step { now: self.now(), settings: &self.settings, effects: &mut effects };
+        let config = self.consumer_config(&entry.id);
+        let mut step =
+            Step { now: self.now(), settings: &self.settings, config, topics: &*self.meta, effects: &mut effects };
         let result = act(&mut entry.group, &mut step);
-        let mut stored = None;
-        for effect in effects {
-            stored = self.perform(shared, entry, effect).or(stored);
+        // What is told now may rest on a write that is still on its way: then it is told after that.
+        if entry.storing > 0 && matches!(entry.group, Group::Consumer(_)) {
+            effects.insert(0, Effect::Store(Box::default()));
         }
+        let stored = self.perform_all(shared, entry, effects);
         self.schedule(entry);
         (result, stored)
+    }
+
+    fn perform_all(self: &Arc<Self>, shared: &Shared, entry: &mut Entry, effects: Vec<Effect>) -> Option<Stored> {
+        // One write for all that changed, so that none of it overtakes what happens to the group meanwhile.
+        let mut changes: Option<Changes> = None;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Store(more) => changes.get_or_insert_default().extend(*more),
+                effect if changes.is_some() => after.push(effect),
+                effect => before.push(effect),
+            }
+        }
+        let mut stored = None;
+        for effect in before {
+            stored = self.perform(shared, entry, effect).or(stored);
+        }
+        match changes {
+            Some(changes) => Some(self.store(shared, entry, changes, after)),
+            None => stored,
+        }
+    }
+
+    /// Stores what changed in a group, and does the rest when that is durable.
+    fn store(self: &Arc<Self>, shared: &Shared, entry: &mut Entry, changes: Changes, rest: Vec<Effect>) -> Stored {
+        let mut batch = Batch::default();
+        if let Some(head) = &changes.head {
+            batch.put(Family::Meta, Key::Group(&entry.id).encode(), head.encode());
+        }
+        for (member, stored) in &changes.members {
+            let key = Key::GroupMember { group: &entry.id, member }.encode();
+            match stored {
+                Some(stored) => batch.put(Family::Meta, key, stored.encode()),
+                None => batch.delete(Family::Meta, key),
+            }
+        }
+        entry.storing += 1;
+        self.commit(shared, batch, move |groups, shared, entry, durable| {
+            entry.storing -= 1;
+            if !durable {
+                entry.group.not_stored(changes);
+            }
+            let rest = rest.into_iter().map(|effect| if durable { effect } else { effect.failed() }).collect();
+            groups.perform_all(shared, entry, rest);
+        })
     }
 
     fn perform(self: &Arc<Self>, shared: &Shared, entry: &mut Entry, effect: Effect) -> Option<Stored> {
@@ -246,6 +316,7 @@ impl Groups {
                 }
                 None
             }
+            Effect::Store(changes) => Some(self.store(shared, entry, *changes, Vec::new())),
             Effect::Persist(group, persisting) => {
                 let mut batch = Batch::default();
                 batch.put(Family::Meta, Key::Group(&entry.id).encode(), group.encode());

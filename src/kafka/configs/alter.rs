@@ -21,6 +21,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Kind, invalid, scope};
 use crate::broker::CatalogError;
+use crate::group::ConfigError;
 use crate::kafka::error::{self, Refusal};
 use crate::kafka::{Context, names};
 use crate::model::settings::{self, Change, DynamicSettings, Op, Overrides, SettingError, topic};
@@ -151,7 +152,7 @@ async fn alter(cx: &Context, wishes: &[Wish], validate_only: bool) -> Vec<Result
         match Kind::of(wish.kind) {
             Some(Kind::Topic) => alter_topic(cx, &wish.name, edit, validate_only).await,
             Some(Kind::Broker) => alter_broker(cx, &wish.name, edit, validate_only).await,
-            Some(Kind::Group) => alter_group(&wish.name, edit),
+            Some(Kind::Group) => alter_group(cx, &wish.name, edit, validate_only).await,
             Some(Kind::ClientMetrics) => alter_client_metrics(&wish.name, edit),
             Some(Kind::BrokerLogger) | None => Err(invalid(format!("Unknown resource type {}", wish.kind))),
         }
@@ -211,6 +212,8 @@ fn of_broker_fault(fault: &SettingError) -> ResponseError {
     match fault {
         SettingError::NotAList { .. } => ResponseError::InvalidConfig,
         SettingError::UnknownName(_)
+        | SettingError::UnknownGroupName(_)
+        | SettingError::OutOfBounds { .. }
         | SettingError::Null(_)
         | SettingError::Invalid { .. }
         | SettingError::TooLong
@@ -221,18 +224,28 @@ fn of_broker_fault(fault: &SettingError) -> ResponseError {
     }
 }
 
-/// Groups have no settings of their own, so there is only something to take away.
-fn alter_group(name: &str, edit: &Edit) -> Result<(), Refusal> {
+/// The group need not exist yet: what is set for it waits for it.
+async fn alter_group(cx: &Context, name: &str, edit: &Edit, validate_only: bool) -> Result<(), Refusal> {
     if name.is_empty() {
         return Err(invalid("Default group resources are not allowed."));
     }
-    match edit.first_given() {
-        Some(key) => Err(Refusal::new(ResponseError::InvalidConfig, format!("Unknown group config name: {key}"))),
-        None => Ok(()),
-    }
+    let broker = cx.door.broker.settings();
+    let judged = |current: &Overrides| {
+        let altered = edit.of_group(current)?;
+        settings::group::validate(&altered, &broker)?;
+        Ok(altered)
+    };
+    let outcome = match validate_only {
+        true => judged(&cx.door.groups.config(name)).map(drop).map_err(ConfigError::Setting),
+        false => cx.door.groups.alter_config(name, judged).await,
+    };
+    outcome.map_err(|failure| match failure {
+        ConfigError::Setting(fault) => Refusal::new(ResponseError::InvalidConfig, fault.to_string()),
+        ConfigError::Group(error) => Refusal::new(error::of_group(error), error.to_string()),
+    })
 }
 
-/// Clients are not asked for metrics: the same.
+/// Clients are not asked for metrics, so there is only something to take away.
 fn alter_client_metrics(name: &str, edit: &Edit) -> Result<(), Refusal> {
     if name.is_empty() {
         return Err(invalid("Subscription name can't be empty"));
@@ -248,6 +261,13 @@ impl Edit {
         match self {
             Edit::Replace(all) => Ok(all.clone()),
             Edit::Change(changes) => settings::alter::topic(current, changes),
+        }
+    }
+
+    fn of_group(&self, current: &Overrides) -> Result<Overrides, SettingError> {
+        match self {
+            Edit::Replace(all) => Ok(all.clone()),
+            Edit::Change(changes) => settings::alter::group(current, changes),
         }
     }
 
@@ -320,10 +340,9 @@ mod tests {
     fn what_has_no_settings_can_only_be_cleared() {
         let set = changes(vec![incremental("gone", DELETE, None), incremental("interval.ms", SET, Some("1"))]).unwrap();
         let cleared = changes(vec![incremental("interval.ms", DELETE, None)]).unwrap();
-        assert_eq!(alter_group("g", &set).unwrap_err().message, "Unknown group config name: interval.ms");
         assert_eq!(alter_client_metrics("m", &set).unwrap_err().error, ResponseError::InvalidRequest);
-        assert_eq!((alter_group("g", &cleared), alter_client_metrics("m", &cleared)), (Ok(()), Ok(())));
-        assert!(alter_group("", &cleared).is_err() && alter_client_metrics("", &cleared).is_err());
-        assert_eq!(alter_group("g", &Edit::Replace(Overrides::new())), Ok(()));
+        assert_eq!(alter_client_metrics("m", &cleared), Ok(()));
+        assert!(alter_client_metrics("", &cleared).is_err());
+        assert_eq!(alter_client_metrics("m", &Edit::Replace(Overrides::new())), Ok(()));
     }
 }

@@ -72,7 +72,8 @@ fn settings_of(cx: &Context, resource: &DescribeConfigsResource) -> Result<Vec<D
             Err(invalid("Client metrics subscription name must not be empty"))
         }
         Some(Kind::Group) if name.is_empty() => Err(invalid("Group name must not be empty")),
-        Some(Kind::ClientMetrics | Kind::Group) => Ok(Vec::new()),
+        Some(Kind::Group) => Ok(describe::group(&cx.door.groups.config(name), &broker.settings())),
+        Some(Kind::ClientMetrics) => Ok(Vec::new()),
         Some(Kind::BrokerLogger) => Err(invalid("Unsupported resource type: BROKER_LOGGER")),
         None => Err(invalid(format!("Unexpected resource type {} for resource {name}", resource.resource_type))),
     }

@@ -101,7 +101,7 @@ async fn every_version_describes_every_resource() {
         assert_eq!(counted(TOPIC, "t").await, 36);
         assert!(counted(BROKER, "1").await > 50);
         assert_eq!(counted(BROKER, "").await, 0);
-        assert_eq!((counted(GROUP, "g").await, counted(CLIENT_METRICS, "m").await), (0, 0));
+        assert_eq!((counted(GROUP, "g").await, counted(CLIENT_METRICS, "m").await), (2, 0));
         for (kind, name, error) in [
             (TOPIC, "missing", ResponseError::UnknownTopicOrPartition),
             (TOPIC, "no good", ResponseError::InvalidTopicException),
@@ -238,5 +238,32 @@ async fn topics_and_the_broker_are_listed() {
     assert_eq!(listed(1, &[]).await, (0, vec![(BROKER, "1".into()), (TOPIC, "t".into())]));
     assert_eq!(listed(1, &[TOPIC]).await, (0, vec![(TOPIC, "t".into())]));
     assert_eq!(listed(1, &[GROUP, CLIENT_METRICS]).await, (0, Vec::new()));
+    let timeout = ("consumer.session.timeout.ms", SET, "50000");
+    assert_eq!(change(&fixture, GROUP, "g", &[timeout]).await, OK);
+    assert_eq!(listed(1, &[GROUP, CLIENT_METRICS]).await, (0, vec![(GROUP, "g".into())]));
     assert_eq!(listed(1, &[99]).await.0, ResponseError::UnsupportedVersion.code());
+}
+
+#[tokio::test]
+async fn groups_have_settings_before_they_have_members() {
+    let fixture = Fixture::new();
+    let timeout = "consumer.session.timeout.ms";
+    assert_eq!(value(&fixture, GROUP, "g", timeout).await, Some(("45000".into(), 5)));
+    let validated = change_all(&fixture, &[(GROUP, "g", &[(timeout, SET, "50000")])], true).await;
+    assert_eq!((validated, value(&fixture, GROUP, "g", timeout).await), (vec![OK], Some(("45000".into(), 5))));
+    assert_eq!(change(&fixture, GROUP, "g", &[(timeout, SET, "50000")]).await, OK);
+    assert_eq!(value(&fixture, GROUP, "g", timeout).await, Some(("50000".into(), 8)));
+    assert_eq!(value(&fixture, GROUP, "other", timeout).await, Some(("45000".into(), 5)));
+
+    let invalid = ResponseError::InvalidConfig.code();
+    let bound = "consumer.session.timeout.ms must be less than or equals to group.consumer.max.session.timeout.ms";
+    assert_eq!(change(&fixture, GROUP, "g", &[(timeout, SET, "60001")]).await, (invalid, bound.to_owned()));
+    let unknown = "Unknown group config name: retention.ms".to_owned();
+    assert_eq!(change(&fixture, GROUP, "g", &[("retention.ms", SET, "1")]).await, (invalid, unknown));
+    assert_eq!(change(&fixture, GROUP, "g", &[(timeout, APPEND, "1")]).await.0, invalid);
+    assert_eq!(change(&fixture, GROUP, "", &[(timeout, SET, "50000")]).await.0, ResponseError::InvalidRequest.code());
+    assert_eq!(value(&fixture, GROUP, "g", timeout).await, Some(("50000".into(), 8)), "refused changes change nothing");
+    assert_eq!(replace(&fixture, 2, GROUP, "g", &[("consumer.heartbeat.interval.ms", "6000")]).await, 0);
+    assert_eq!(value(&fixture, GROUP, "g", timeout).await, Some(("45000".into(), 5)));
+    assert_eq!(change(&fixture, GROUP, "g", &[("consumer.heartbeat.interval.ms", DELETE, "")]).await, OK);
 }

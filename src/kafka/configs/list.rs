@@ -20,6 +20,9 @@ pub async fn list_config_resources(cx: Context, request: ListConfigResourcesRequ
     if kinds.contains(&Kind::Topic) {
         resources.extend(cx.door.broker.streams().iter().map(|stream| resource(Kind::Topic, &stream.name)));
     }
+    if kinds.contains(&Kind::Group) {
+        resources.extend(cx.door.groups.configured().iter().map(|name| resource(Kind::Group, name)));
+    }
     ListConfigResourcesResponse::default().with_config_resources(resources)
 }
 

@@ -11,7 +11,8 @@
 //! | topic | the topic's | its settings, over the broker's |
 //! | broker | this node's id | this node's settings; those behind topic settings can be altered |
 //! | broker | empty | what was altered for every node of the cluster |
-//! | group, client metrics | any | none: groups have no settings of their own, and clients are not asked for metrics |
+//! | group | any | its settings, over the broker's `group.*`; whether it exists or not |
+//! | client metrics | any | none: clients are not asked for metrics |
 //! | broker logger | | not offered: what is logged is decided at the start |
 
 use kafka_protocol::error::ResponseError;

@@ -26,7 +26,7 @@ const TRANSACTION: i8 = 1;
 /// DescribeGroups versions that know GROUP_ID_NOT_FOUND (KIP-1043).
 const GROUP_ID_NOT_FOUND_FROM: i16 = 6;
 /// What everyone may do with a group, as Kafka's bits: read 3, delete 6, describe 8, describe configs 10, alter configs 11.
-const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// FindCoordinator, versions 0 to 6: this broker, by the address of the listener that the client came by.
 ///

@@ -103,19 +103,36 @@ fn of_commit(error: GroupError, version: i16) -> ResponseError {
 
 /// What an OffsetFetch wants of each group: everything (`None`), or partitions by topic. Each group, topic and partition
 /// once, because a request could name the same one, with its metadata, a million times.
-type WantedGroups = IndexMap<GroupId, Option<IndexMap<TopicName, IndexSet<i32>>>>;
+type WantedGroups = IndexMap<GroupId, WantedGroup>;
+
+#[derive(Default)]
+struct WantedGroup {
+    /// Who asks, by member id and epoch, if it says so.
+    member: Option<(String, i32)>,
+    topics: Option<IndexMap<TopicName, IndexSet<i32>>>,
+}
+
+/// A group's offsets, or why there are none to be told.
+type Answer = Result<Found, GroupError>;
 
 /// OffsetFetch, versions 1 to 9: of one group, or from 8 on of several; all of its offsets where no topics are given
-/// (from 2 on). Member ids and epochs (9) belong to the consumer protocol of KIP-848, and are not looked at. With
+/// (from 2 on). A member's id and epoch (9) are checked in groups of the consumer protocol. With
 /// `require_stable` (from 7 on) commits on their way are waited for, and a partition that an open transaction wants to
 /// commit for is answered UNSTABLE_OFFSET_COMMIT, at which the client asks again.
 pub async fn offset_fetch(cx: Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let require_stable = request.require_stable;
     let wanted = wanted_groups(request, cx.version);
     let mut found = Vec::with_capacity(wanted.len());
-    for (group_id, topics) in wanted {
-        let topics = fetch_of_group(&cx, &group_id, topics, require_stable).await;
-        found.push((group_id, topics));
+    for (group_id, WantedGroup { member, topics }) in wanted {
+        let allowed = match member {
+            Some((member_id, epoch)) => cx.door.groups.check_fetch(&group_id, &member_id, epoch),
+            None => Ok(()),
+        };
+        let answer = match allowed {
+            Ok(()) => Ok(fetch_of_group(&cx, &group_id, topics, require_stable).await),
+            Err(error) => Err(error),
+        };
+        found.push((group_id, answer));
     }
     fetch_response(found, cx.version)
 }
@@ -124,17 +141,28 @@ fn wanted_groups(request: OffsetFetchRequest, version: i16) -> WantedGroups {
     let mut wanted = WantedGroups::new();
     if version < SEVERAL_GROUPS_FROM {
         let topics = request.topics.map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)));
-        want(&mut wanted, request.group_id, topics);
+        want(&mut wanted, request.group_id, None, topics);
     }
     for group in request.groups {
+        // Kafka's way to say nothing is a null id with an epoch of -1.
+        let member = owned(group.member_id).map(|member_id| (member_id, group.member_epoch));
+        let member = member.or((group.member_epoch >= 0).then(|| (String::new(), group.member_epoch)));
         let topics = group.topics.map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)));
-        want(&mut wanted, group.group_id, topics);
+        want(&mut wanted, group.group_id, member, topics);
     }
     wanted
 }
 
-fn want(wanted: &mut WantedGroups, group: GroupId, topics: Option<impl Iterator<Item = (TopicName, Vec<i32>)>>) {
-    let held = wanted.entry(group).or_insert_with(|| Some(IndexMap::new()));
+fn want(
+    wanted: &mut WantedGroups,
+    group: GroupId,
+    member: Option<(String, i32)>,
+    topics: Option<impl Iterator<Item = (TopicName, Vec<i32>)>>,
+) {
+    let some = || WantedGroup { member: None, topics: Some(IndexMap::new()) };
+    let wanted = wanted.entry(group).or_insert_with(some);
+    wanted.member = member.or(wanted.member.take());
+    let held = &mut wanted.topics;
     match (topics, held.as_mut()) {
         (Some(topics), Some(held)) => {
             for (topic, partitions) in topics {
@@ -179,18 +207,23 @@ fn indexes(found: Vec<(u32, Fetched)>) -> impl Iterator<Item = (i32, Fetched)> {
     found.into_iter().filter_map(|(index, fetched)| Some((i32::try_from(index).ok()?, fetched)))
 }
 
-fn fetch_response(found: Vec<(GroupId, Found)>, version: i16) -> OffsetFetchResponse {
+fn fetch_response(found: Vec<(GroupId, Answer)>, version: i16) -> OffsetFetchResponse {
     if version >= SEVERAL_GROUPS_FROM {
-        let groups = found.into_iter().map(|(group_id, topics)| {
+        let groups = found.into_iter().map(|(group_id, answer)| {
+            let group = OffsetFetchResponseGroup::default().with_group_id(group_id);
+            let topics = match answer {
+                Ok(topics) => topics,
+                Err(error) => return group.with_error_code(error::of_group(error).code()),
+            };
             let topics = topics.into_iter().map(|(name, partitions)| {
                 let partitions = partitions.into_iter().map(partition_of_several).collect();
                 OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions)
             });
-            OffsetFetchResponseGroup::default().with_group_id(group_id).with_topics(topics.collect())
+            group.with_topics(topics.collect())
         });
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
-    let topics = found.into_iter().flat_map(|(_, topics)| topics).map(|(name, partitions)| {
+    let topics = found.into_iter().flat_map(|(_, answer)| answer.unwrap_or_default()).map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(partition_of_one).collect();
         OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions)
     });
@@ -301,7 +334,7 @@ mod tests {
         let request =
             OffsetFetchRequest::default().with_group_id(group("g")).with_topics(Some(vec![twice.clone(), twice]));
         let wanted = wanted_groups(request, 7);
-        let topics = wanted[&group("g")].as_ref().unwrap();
+        let topics = wanted[&group("g")].topics.as_ref().unwrap();
         assert_eq!(topics.len(), 1);
         assert_eq!(topics[&topic("t")].iter().copied().collect::<Vec<_>>(), [1, 0, -1]);
     }
@@ -313,7 +346,7 @@ mod tests {
         let groups = vec![of("a", None), of("a", Some(vec![some.clone()])), of("b", Some(vec![some]))];
         let wanted = wanted_groups(OffsetFetchRequest::default().with_groups(groups), 8);
         assert_eq!(wanted.len(), 2);
-        assert!(wanted[&group("a")].is_none() && wanted[&group("b")].is_some());
+        assert!(wanted[&group("a")].topics.is_none() && wanted[&group("b")].topics.is_some());
     }
 
     #[test]
@@ -322,7 +355,7 @@ mod tests {
             CommittedOffset { offset: 5, leader_epoch: Some(2), metadata: "m".into(), commit_ms: 0, expire_ms: None };
         let partitions = vec![(0, Fetched::Committed(committed)), (1, Fetched::Nothing), (2, Fetched::Unstable)];
         for version in OffsetFetchRequest::VERSIONS.min..=OffsetFetchRequest::VERSIONS.max {
-            let found = vec![(group("g"), vec![(topic("t"), partitions.clone())])];
+            let found = vec![(group("g"), Ok(vec![(topic("t"), partitions.clone())]))];
             let response = fetch_response(found, version);
             response.encode(&mut BytesMut::new(), version).unwrap_or_else(|error| panic!("version {version}: {error}"));
         }

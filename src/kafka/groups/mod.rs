@@ -1,5 +1,5 @@
 //! Consumer groups: `members` (JoinGroup, SyncGroup, Heartbeat, LeaveGroup), `committed` (OffsetCommit, OffsetFetch,
-//! OffsetDelete) and `admin` (FindCoordinator, DescribeGroups, ListGroups, DeleteGroups). What they decide stands in
+//! OffsetDelete), `consumers` (ConsumerGroupHeartbeat, ConsumerGroupDescribe) and `admin` (FindCoordinator, DescribeGroups, ListGroups, DeleteGroups). What they decide stands in
 //! [`crate::group`]; here requests of all versions become its requests, and its answers theirs.
 //!
 //! This broker coordinates every group.
@@ -9,10 +9,12 @@ use kafka_protocol::protocol::StrBytes;
 
 mod admin;
 mod committed;
+mod consumers;
 mod members;
 
 pub use admin::{delete_groups, describe_groups, find_coordinator, list_groups};
 pub use committed::{offset_commit, offset_delete, offset_fetch};
+pub use consumers::{consumer_group_describe, consumer_group_heartbeat};
 pub use members::{heartbeat, join_group, leave_group, sync_group};
 
 fn string(text: String) -> StrBytes {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::group::subscription::subscription;
+use crate::group::topics::TestTopics;
 
 mod histories;
 mod rules;
@@ -68,7 +69,13 @@ impl Bench {
 
     pub fn step<R>(&mut self, act: impl FnOnce(&mut Classic, &mut Step) -> R) -> R {
         let mut effects = Vec::new();
-        let mut step = Step { now: self.now, settings: &self.settings, effects: &mut effects };
+        let mut step = Step {
+            now: self.now,
+            settings: &self.settings,
+            config: self.settings.consumer,
+            topics: &TestTopics::default(),
+            effects: &mut effects,
+        };
         let result = act(&mut self.group, &mut step);
         for effect in effects {
             match effect {
@@ -81,6 +88,7 @@ impl Bench {
                     self.syncs.insert(waiter, answer);
                 }
                 Effect::Persist(stored, persisting) => self.persists.push_back((*stored, persisting)),
+                Effect::Store(changes) => panic!("a classic group stores itself whole: {changes:?}"),
             }
         }
         result

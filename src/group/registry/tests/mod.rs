@@ -4,14 +4,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::group::GroupType;
 use crate::group::classic::{JoinRequest, Joined, Leaver, Protocol, State, SyncRequest};
 use crate::group::subscription::subscription;
+use crate::group::topics::TestTopics;
+use crate::group::{GroupType, Topic, Topics};
 use crate::store::Op;
+
+mod consumers;
 
 /// A store in memory that can be told to fail, and to keep its answers for a while.
 #[derive(Default)]
 struct MemoryMeta {
+    topics: TestTopics,
     state: Mutex<MetaState>,
 }
 
@@ -77,6 +81,24 @@ impl MetaLog for MemoryMeta {
         let state = self.state.lock();
         let matching = state.entries.iter().filter(|(key, _)| key.starts_with(prefix));
         Ok(matching.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+impl Topics for MemoryMeta {
+    fn version(&self) -> u64 {
+        self.topics.version()
+    }
+
+    fn topic(&self, name: &str) -> Option<Topic> {
+        self.topics.topic(name)
+    }
+
+    fn topic_name(&self, id: uuid::Uuid) -> Option<Arc<str>> {
+        self.topics.topic_name(id)
+    }
+
+    fn topic_names(&self) -> Vec<Arc<str>> {
+        self.topics.topic_names()
     }
 }
 
