@@ -245,9 +245,15 @@ async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
         .iter()
         .filter_map(|look| look.log.as_ref())
         .map(|Log { partition, isolation, end, .. }| async move {
-            // The sender lives in the partition, so this ends only with news. A transaction ends by an append.
-            let is_news = |_: &Offset| partition.end_for(*isolation) > *end || partition.is_deleted();
-            let _ = partition.watch_end().wait_for(is_news).await;
+            let mut ends = partition.watch_end();
+            // Not `wait_for`: what it asks runs under the watch's own lock, and this asks for the end again, for which a
+            // writer that waits in between would have both wait for ever. A transaction ends by an append.
+            while partition.end_for(*isolation) <= *end && !partition.is_deleted() {
+                // The sender lives in the partition, so this ends only with news.
+                if ends.changed().await.is_err() {
+                    return;
+                }
+            }
         })
         .collect();
     tokio::select! {
