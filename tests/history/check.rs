@@ -111,9 +111,7 @@ impl Violation {
                 (vec![*place], vec![*value], vec![*txn])
             }
             Violation::BeyondOngoing { txn, place, .. } => (vec![*place], vec![], vec![*txn]),
-            Violation::Diverged { place, values } => {
-                (vec![*place], values.iter().copied().flatten().collect(), vec![])
-            }
+            Violation::Diverged { place, values } => (vec![*place], values.iter().copied().flatten().collect(), vec![]),
             Violation::Inverted { first, second, .. } => (vec![], vec![*first, *second], vec![]),
             Violation::Torn { txn, seen, missing } => {
                 (vec![], seen.iter().chain(missing).copied().collect(), vec![*txn])
@@ -162,7 +160,9 @@ impl fmt::Display for Violation {
                 write!(f, "of {txn} there is {seen:?} and there is not {missing:?}")
             }
             Violation::TornOffsets { group, partition, misfit } => match misfit {
-                Misfit::Gap { from, to } => write!(f, "no visible transaction of g{group} took {partition}@{from}..{to}"),
+                Misfit::Gap { from, to } => {
+                    write!(f, "no visible transaction of g{group} took {partition}@{from}..{to}")
+                }
                 Misfit::Overlap { from, to } => {
                     write!(f, "two visible transactions of g{group} took {partition}@{from}..{to}")
                 }

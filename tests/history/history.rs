@@ -54,15 +54,37 @@ pub enum Isolation {
 #[derive(Clone)]
 pub enum Call {
     /// A producer takes a transactional id: whoever had it before is fenced.
-    Init { transactional_id: u32, instance: u32, timeout_ms: u64 },
-    Send { txn: Option<TxnId>, writes: Vec<(Partition, Vec<Value>)> },
-    SendOffsets { txn: TxnId, group: Group, consumed: Vec<Consumed> },
-    End { txn: TxnId, commit: bool },
-    Poll { isolation: Isolation, from: Vec<(Partition, i64)> },
+    Init {
+        transactional_id: u32,
+        instance: u32,
+        timeout_ms: u64,
+    },
+    Send {
+        txn: Option<TxnId>,
+        writes: Vec<(Partition, Vec<Value>)>,
+    },
+    SendOffsets {
+        txn: TxnId,
+        group: Group,
+        consumed: Vec<Consumed>,
+    },
+    End {
+        txn: TxnId,
+        commit: bool,
+    },
+    Poll {
+        isolation: Isolation,
+        from: Vec<(Partition, i64)>,
+    },
     /// Offsets of a group outside of any transaction.
-    Commit { group: Group, offsets: Vec<(Partition, i64)> },
+    Commit {
+        group: Group,
+        offsets: Vec<(Partition, i64)>,
+    },
     /// With `require_stable`.
-    FetchOffsets { group: Group },
+    FetchOffsets {
+        group: Group,
+    },
     /// Everything, `read_committed`, when nothing is under way any more.
     ReadAll,
 }
@@ -171,11 +193,17 @@ impl History {
 
     /// The last events that speak of a group's offsets in a partition, and of transactions that carry them.
     pub fn of_group(&self, group: Group, partition: Partition, max: usize) -> String {
-        let txns: Vec<TxnId> = self.calls().filter_map(|call| match call {
-            Call::SendOffsets { txn, group: of, consumed }
-                if *of == group && consumed.iter().any(|taken| taken.partition == partition) => Some(*txn),
-            _ => None,
-        }).collect();
+        let txns: Vec<TxnId> = self
+            .calls()
+            .filter_map(|call| match call {
+                Call::SendOffsets { txn, group: of, consumed }
+                    if *of == group && consumed.iter().any(|taken| taken.partition == partition) =>
+                {
+                    Some(*txn)
+                }
+                _ => None,
+            })
+            .collect();
         self.select(max, |event| match event {
             Entry::Invoke(Call::Commit { group: of, .. } | Call::FetchOffsets { group: of }) => *of == group,
             Entry::Invoke(Call::SendOffsets { txn, .. } | Call::End { txn, .. }) => txns.contains(txn),

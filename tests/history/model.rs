@@ -483,14 +483,7 @@ impl Model {
         let next = self.end_of(partition);
         let slots = (from..next).zip(self.logs[&partition].iter().skip(from as usize));
         let records = slots.filter_map(|(offset, slot)| Some((offset, is_given(*slot)?))).collect();
-        Read {
-            partition,
-            from,
-            next,
-            records,
-            high_watermark: next,
-            last_stable_offset: self.stable(partition),
-        }
+        Read { partition, from, next, records, high_watermark: next, last_stable_offset: self.stable(partition) }
     }
 
     fn break_it(&mut self, fault: Fault) -> bool {

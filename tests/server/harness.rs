@@ -1,19 +1,22 @@
 //! A whole server in this process, on a store in memory and a clock that stands still, and a client that speaks Kafka's
 //! protocol over a socket; [`kinesis`] has one for the other door.
 
+#[path = "../common/frame.rs"]
+mod frame;
 pub mod kinesis;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::frame::{frame, text, topic};
 use anabranch::clock::Clock;
 use anabranch::config::{Config, HostPort};
 use anabranch::model::batch::{self, Codec, Compressor, Options, Producer, Record};
 use anabranch::server::Server;
 use anabranch::store::Store;
 use anabranch::store::memory::MemoryStore;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -24,7 +27,7 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -293,30 +296,6 @@ impl Client {
         assert_eq!((made.error_code, made.producer_epoch), (0, 0));
         made.producer_id.0
     }
-}
-
-/// A request as it goes over the wire.
-pub fn frame<R: Request>(request: &R, version: i16, correlation_id: i32) -> BytesMut {
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation_id)
-        .with_client_id(Some(text("client")));
-    let mut frame = BytesMut::new();
-    frame.put_i32(0);
-    header.encode(&mut frame, R::header_version(version)).unwrap();
-    request.encode(&mut frame, version).unwrap();
-    let length = frame.len() as i32 - 4;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    frame
-}
-
-pub fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
-pub fn topic(name: &str) -> TopicName {
-    TopicName(text(name))
 }
 
 pub fn produce(name: &str, partition: i32, batch: Bytes, acks: i16) -> ProduceRequest {

@@ -53,9 +53,9 @@ impl<'h> Facts<'h> {
         let writes = writes(&operations);
         let txns = txns(history, &operations);
         let log = operations.iter().rev().find_map(|operation| match (operation.call, operation.outcome) {
-            (Call::ReadAll, Outcome::Ok(Answer::Read(reads))) => Some(
-                reads.iter().map(|read| (read.partition, read.records.iter().copied().collect())).collect(),
-            ),
+            (Call::ReadAll, Outcome::Ok(Answer::Read(reads))) => {
+                Some(reads.iter().map(|read| (read.partition, read.records.iter().copied().collect())).collect())
+            }
             _ => None,
         });
         let mut facts = Facts { operations, writes, txns, log, seen: HashSet::new() };

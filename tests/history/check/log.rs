@@ -17,12 +17,12 @@ pub fn check(facts: &Facts<'_>, found: &mut BTreeSet<Violation>) {
 fn places(facts: &Facts<'_>, found: &mut BTreeSet<Violation>) {
     let mut holds: HashMap<Place, BTreeSet<Option<Value>>> = HashMap::new();
     let mut stands: HashMap<Value, BTreeSet<Place>> = HashMap::new();
-    let acknowledged = facts.writes.iter().filter_map(|(value, write)| {
-        Some((Place { partition: write.partition, offset: write.offset? }, *value))
-    });
-    let read = facts.reads().flat_map(|(_, _, read)| {
-        read.records.iter().map(|(offset, value)| (read.place(*offset), *value))
-    });
+    let acknowledged = facts
+        .writes
+        .iter()
+        .filter_map(|(value, write)| Some((Place { partition: write.partition, offset: write.offset? }, *value)));
+    let read =
+        facts.reads().flat_map(|(_, _, read)| read.records.iter().map(|(offset, value)| (read.place(*offset), *value)));
     for (place, value) in acknowledged.chain(read) {
         holds.entry(place).or_default().insert(Some(value));
         stands.entry(value).or_default().insert(place);
@@ -35,9 +35,10 @@ fn places(facts: &Facts<'_>, found: &mut BTreeSet<Violation>) {
                 if isolation == Isolation::Committed && !is_there {
                     // Aborted reads are told as such.
                     let values = holds.entry(read.place(*offset)).or_default();
-                    let all_visible = values.iter().flatten().all(|value| {
-                        facts.txn_of(*value).is_none_or(|(_, txn)| facts.is_in_effect(txn))
-                    });
+                    let all_visible = values
+                        .iter()
+                        .flatten()
+                        .all(|value| facts.txn_of(*value).is_none_or(|(_, txn)| facts.is_in_effect(txn)));
                     if all_visible {
                         values.insert(None);
                     }
