@@ -6,17 +6,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use crate::history::Recorder;
+use crate::history::{Answer, Call, Recorder};
+use crate::names::{Names, TOPICS};
 use crate::process::Process;
 use crate::random::Random;
 use crate::wire::Address;
 
 /// Small, so that memtables are flushed and epochs step under the load of this test.
-const SETTINGS: [&str; 2] = ["--memory", "16MiB"];
+const SETTINGS: [&str; 6] = ["--memory", "16MiB", "--control-rates", "false", "--state-delay", "0"];
 
 enum Kind {
     Ours {
@@ -115,15 +118,47 @@ impl Broker {
         self.recorder.note("resumed");
     }
 
-    /// One of the three after a while, by chance. A broker that takes long to start is given more time in between.
-    pub async fn harm(&mut self, random: &mut Random) {
+    /// Through the other door: half of a topic's partitions go to sleep, or wake. What is sent to one that sleeps is taken
+    /// by the one that has absorbed it.
+    async fn reshard(&mut self, names: &Names, worker: u32, random: &mut Random) {
+        let Kind::Ours { process: Some(process), .. } = &self.kind else { return };
+        let topic = random.below(TOPICS.len() as u64) as u8;
+        let all = TOPICS[usize::from(topic)] as u32;
+        let shards = if random.percent(50) { all } else { all / 2 };
+        let pending = self.recorder.invoke(worker, Call::Reshard { topic, shards });
+        let body = format!(
+            r#"{{"StreamName": "{}", "TargetShardCount": {shards}, "ScalingType": "UNIFORM_SCALING"}}"#,
+            names.topic(topic).as_str()
+        );
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-amz-json-1.1\r\n\
+             x-amz-target: Kinesis_20131202.UpdateShardCount\r\nx-amz-date: 20240101T000000Z\r\n\
+             authorization: AWS4-HMAC-SHA256 Credential=AK/20240101/us-east-1/kinesis/aws4_request, \
+             SignedHeaders=host, Signature=00\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(process.http).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        match answer.lines().next() {
+            Some(line) if line.contains(" 200 ") => pending.ok(Answer::Done),
+            // It has as many already.
+            Some(line) if line.contains(" 400 ") => pending.fail(line),
+            line => panic!("resharding is answered {line:?}"),
+        }
+    }
+
+    /// One of these after a while, by chance. A broker that takes long to start is given more time in between.
+    pub async fn harm(&mut self, names: &Names, worker: u32, random: &mut Random) {
         let rest_ms = match self.kind {
             Kind::Ours { .. } => 200 + random.below(1_500),
             Kind::Other { .. } => 4_000 + random.below(8_000),
         };
         sleep(Duration::from_millis(rest_ms)).await;
         let down = Duration::from_millis(random.below(400));
-        match random.below(10) {
+        match random.below(14) {
+            10.. => self.reshard(names, worker, random).await,
             0..4 => self.kill(down).await,
             4..6 => self.restart(down).await,
             _ => self.pause(Duration::from_millis(100 + random.below(2_400))).await,

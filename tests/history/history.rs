@@ -85,6 +85,11 @@ pub enum Call {
     FetchOffsets {
         group: Group,
     },
+    /// Merges or splits until the topic has so many open shards. Not a thing that Apache Kafka does.
+    Reshard {
+        topic: u8,
+        shards: u32,
+    },
     /// Everything, `read_committed`, when nothing is under way any more.
     ReadAll,
 }
@@ -216,6 +221,7 @@ impl History {
         self.select(max, |event| match event {
             Entry::Invoke(Call::Poll { from, .. }) => from.iter().any(|(of, _)| *of == partition),
             Entry::Invoke(Call::Send { writes, .. }) => writes.iter().any(|(of, _)| *of == partition),
+            Entry::Invoke(Call::Reshard { topic, .. }) => *topic == partition.topic,
             Entry::Invoke(call) => matches!(call, Call::Init { .. } | Call::End { .. } | Call::ReadAll),
             _ => false,
         })
@@ -281,6 +287,7 @@ fn concerns(call: &Call, values: &[Value], txns: &[TxnId]) -> bool {
                 || writes.iter().flat_map(|(_, written)| written).any(|value| values.contains(value))
         }
         Call::SendOffsets { txn, .. } | Call::End { txn, .. } => txns.contains(txn),
+        Call::Reshard { .. } => true,
         Call::Poll { .. } | Call::Commit { .. } | Call::FetchOffsets { .. } | Call::ReadAll => false,
     }
 }
@@ -392,6 +399,7 @@ impl fmt::Display for Call {
                 at(f, offsets)
             }
             Call::FetchOffsets { group } => write!(f, "offsets of g{group}"),
+            Call::Reshard { topic, shards } => write!(f, "reshard t{topic} to {shards}"),
             Call::ReadAll => f.write_str("read all"),
         }
     }

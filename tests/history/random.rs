@@ -15,7 +15,7 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.0.next() % bound
+        self.0.below(bound as usize) as u64
     }
 
     pub fn percent(&mut self, percent: u64) -> bool {

@@ -177,7 +177,7 @@ async fn torment(world: &World, broker: &mut Broker) {
         return sleep(world.plan.length / 3).await;
     }
     while Instant::now() < until {
-        broker.harm(&mut random).await;
+        broker.harm(&world.names, OWNER, &mut random).await;
     }
 }
 

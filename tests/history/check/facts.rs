@@ -14,6 +14,8 @@ pub struct Facts<'h> {
     pub log: Option<BTreeMap<Partition, BTreeMap<i64, Value>>>,
     /// Seen by anybody under `read_committed`.
     pub seen: HashSet<Value>,
+    /// Topics whose partitions were merged and split.
+    resharded: HashSet<u8>,
 }
 
 pub struct Write {
@@ -58,7 +60,12 @@ impl<'h> Facts<'h> {
             }
             _ => None,
         });
-        let mut facts = Facts { operations, writes, txns, log, seen: HashSet::new() };
+        let resharded = operations.iter().filter_map(|operation| match operation.call {
+            Call::Reshard { topic, .. } => Some(*topic),
+            _ => None,
+        });
+        let resharded = resharded.collect();
+        let mut facts = Facts { operations, writes, txns, log, seen: HashSet::new(), resharded };
         facts.seen = facts
             .reads()
             .filter(|(_, isolation, _)| *isolation == Isolation::Committed)
@@ -80,6 +87,11 @@ impl<'h> Facts<'h> {
             };
             reads.iter().map(move |read| (operation, isolation, read))
         })
+    }
+
+    /// Whether a partition may hold what was sent to another one, which it had absorbed.
+    pub fn may_move(&self, from: Partition, to: Partition) -> bool {
+        from.topic == to.topic && self.resharded.contains(&from.topic)
     }
 
     pub fn txn_of(&self, value: Value) -> Option<(TxnId, &Txn)> {

@@ -61,8 +61,10 @@ fn places(facts: &Facts<'_>, found: &mut BTreeSet<Violation>) {
 fn phantoms(facts: &Facts<'_>, found: &mut BTreeSet<Violation>) {
     for (_, _, read) in facts.reads() {
         for (offset, value) in &read.records {
-            let write = facts.writes.get(value);
-            if write.is_none_or(|write| write.refused || write.partition != read.partition) {
+            let is_written = facts.writes.get(value).is_some_and(|write| {
+                !write.refused && (write.partition == read.partition || facts.may_move(write.partition, read.partition))
+            });
+            if !is_written {
                 found.insert(Violation::Phantom { value: *value, place: read.place(*offset) });
             }
         }
@@ -105,8 +107,13 @@ fn within_batches(facts: &Facts<'_>, found: &mut BTreeSet<Violation>) {
     let Some(log) = &facts.log else { return };
     for (partition, records) in log {
         let mut last: HashMap<usize, Value> = HashMap::new();
+        let mut met = BTreeSet::new();
         for value in records.values() {
             let Some(write) = facts.writes.get(value) else { continue };
+            // What stands there twice is told as such.
+            if !met.insert(*value) {
+                continue;
+            }
             // Values of one producer are sent in their order.
             if let Some(before) = last.insert(write.invoked, *value).filter(|before| before > value) {
                 found.insert(Violation::Inverted { partition: *partition, first: *value, second: before });
