@@ -12,6 +12,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+/// Of an excerpt. The file of the whole history has them whole.
+const LINE_CHARS_MAX: usize = 500;
+
 /// Of one record; no two writes of a history share one.
 pub type Value = u64;
 
@@ -237,8 +240,10 @@ impl History {
     /// Operations whose invocation is wanted, results that are, and all notes.
     fn select(&self, max: usize, is_wanted: impl Fn(&Entry) -> bool) -> String {
         let mut under_way = HashSet::new();
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = Vec::new();
+        let mut was_note = false;
         for (place, event) in self.events.iter().enumerate() {
+            let is_note = matches!(event.entry, Entry::Note(_));
             let is_wanted = match &event.entry {
                 Entry::Note(_) => true,
                 Entry::Invoke(_) if is_wanted(&event.entry) => {
@@ -253,14 +258,23 @@ impl History {
                     under_way.remove(&event.worker) || is_wanted(&event.entry)
                 }
             };
-            if is_wanted {
-                lines.push(format!("{place:>7} {event}\n"));
+            match lines.last_mut() {
+                _ if !is_wanted => continue,
+                // What was done to the broker meanwhile is one line.
+                Some(line) if is_note && was_note => *line += &format!("; {}", event.to_string().trim_start()),
+                _ => lines.push(format!("{place:>7} {event}")),
             }
+            was_note = is_note;
         }
         // What went wrong shows in the end.
         let left_out = lines.len().saturating_sub(max);
-        let beginning = if left_out > 0 { format!("        {left_out} more, then\n") } else { String::new() };
-        beginning + &lines.split_off(left_out).concat()
+        let mut text = if left_out > 0 { format!("        {left_out} more, then\n") } else { String::new() };
+        for line in lines.split_off(left_out) {
+            let cut = line.char_indices().nth(LINE_CHARS_MAX).map_or(line.len(), |(at, _)| at);
+            text += &line[..cut];
+            text += if cut < line.len() { "...\n" } else { "\n" };
+        }
+        text
     }
 
     /// The last events that speak of any of these.

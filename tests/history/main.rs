@@ -31,7 +31,7 @@ mod reader;
 mod wire;
 mod workload;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,6 +67,13 @@ fn report(history: &History, violations: &[Violation]) -> String {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("history-{}.txt", std::process::id()));
     std::fs::write(&file, history.to_string()).unwrap();
     let mut text = format!("{} violations; the whole history: {}\n", violations.len(), file.display());
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for violation in violations {
+        *counts.entry(violation.name()).or_default() += 1;
+    }
+    for (name, count) in counts {
+        text += &format!("  {count:>6} x {name}\n");
+    }
     for violation in violations.iter().take(VIOLATIONS_SHOWN) {
         text += &format!("\n{violation}\n{}", violation.excerpt(history, LINES_SHOWN));
     }
