@@ -40,7 +40,7 @@ use crate::history::History;
 use crate::workload::{Lie, Plan, Tally};
 
 /// Of a report.
-const VIOLATIONS_SHOWN: usize = 10;
+const SHOWN_OF_A_KIND: usize = 2;
 const LINES_SHOWN: usize = 40;
 /// How long a run with a lie in it takes.
 const LIE: Duration = Duration::from_secs(4);
@@ -74,7 +74,13 @@ fn report(history: &History, violations: &[Violation]) -> String {
     for (name, count) in counts {
         text += &format!("  {count:>6} x {name}\n");
     }
-    for violation in violations.iter().take(VIOLATIONS_SHOWN) {
+    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+    for violation in violations {
+        let shown = shown.entry(violation.name()).or_default();
+        *shown += 1;
+        if *shown > SHOWN_OF_A_KIND {
+            continue;
+        }
         text += &format!("\n{violation}\n{}", violation.excerpt(history, LINES_SHOWN));
     }
     text
