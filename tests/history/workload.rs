@@ -124,7 +124,8 @@ fn end_of(pending: crate::history::Pending, result: Result<Answer, Trouble>) {
 pub async fn run(plan: Plan) -> History {
     let recorder = Recorder::new();
     let mut broker = Broker::start(&recorder);
-    let run = format!("h{}-{}", plan.seed, std::process::id());
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = format!("h{}-{}-{}", plan.seed, std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
     let world = World {
         plan,
         recorder: recorder.clone(),
