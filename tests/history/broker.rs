@@ -5,21 +5,23 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use crate::history::{Answer, Call, Recorder};
+use crate::kinesis;
 use crate::names::{Names, TOPICS};
 use crate::process::Process;
 use crate::random::Random;
-use crate::wire::Address;
+use crate::wire::{Address, Doors};
 
 /// Small, so that memtables are flushed and epochs step under the load of this test.
-const SETTINGS: [&str; 6] = ["--memory", "16MiB", "--control-rates", "false", "--state-delay", "0"];
+/// No limits: they are another test's.
+const SETTINGS: [&str; 8] =
+    ["--memory", "16MiB", "--control-rates", "false", "--state-delay", "0", "--kinesis-limits", "off"];
 
 enum Kind {
     Ours {
@@ -35,7 +37,7 @@ enum Kind {
 
 pub struct Broker {
     kind: Kind,
-    address: watch::Sender<Option<SocketAddr>>,
+    address: watch::Sender<Option<Doors>>,
     recorder: Recorder,
     copy: Option<TempDir>,
 }
@@ -60,11 +62,12 @@ impl Broker {
         let address = match &mut self.kind {
             Kind::Ours { process, folder } => {
                 let started = block_in_place(|| Process::start(folder.path(), &SETTINGS));
-                process.insert(started).kafka
+                let process = process.insert(started);
+                Doors { kafka: process.kafka, http: Some(process.http) }
             }
             Kind::Other { control, address } => {
                 run(control, "start");
-                *address
+                Doors { kafka: *address, http: None }
             }
         };
         self.recorder.note("started");
@@ -121,31 +124,24 @@ impl Broker {
     /// Through the other door: half of a topic's partitions go to sleep, or wake. What is sent to one that sleeps is taken
     /// by the one that has absorbed it.
     async fn reshard(&mut self, names: &Names, worker: u32, random: &mut Random) {
-        let Kind::Ours { process: Some(process), .. } = &self.kind else { return };
+        if let Kind::Other { .. } = self.kind {
+            return;
+        }
         let topic = random.below(TOPICS.len() as u64) as u8;
         let all = TOPICS[usize::from(topic)] as u32;
         let shards = if random.percent(50) { all } else { all / 2 };
         let pending = self.recorder.invoke(worker, Call::Reshard { topic, shards });
-        let body = format!(
-            r#"{{"StreamName": "{}", "TargetShardCount": {shards}, "ScalingType": "UNIFORM_SCALING"}}"#,
-            names.topic(topic).as_str()
-        );
-        let request = format!(
-            "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-amz-json-1.1\r\n\
-             x-amz-target: Kinesis_20131202.UpdateShardCount\r\nx-amz-date: 20240101T000000Z\r\n\
-             authorization: AWS4-HMAC-SHA256 Credential=AK/20240101/us-east-1/kinesis/aws4_request, \
-             SignedHeaders=host, Signature=00\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut socket = TcpStream::connect(process.http).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        match answer.lines().next() {
-            Some(line) if line.contains(" 200 ") => pending.ok(Answer::Done),
+        let body = json!({
+            "StreamName": names.topic(topic).as_str(),
+            "TargetShardCount": shards,
+            "ScalingType": "UNIFORM_SCALING",
+        });
+        match kinesis::call(&self.address(), "UpdateShardCount", &body).await {
+            Some((200, _)) => pending.ok(Answer::Done),
             // It has as many already.
-            Some(line) if line.contains(" 400 ") => pending.fail(line),
-            line => panic!("resharding is answered {line:?}"),
+            Some((400, why)) => pending.fail(why.to_string()),
+            Some((status, why)) => panic!("resharding is answered {status}: {why}"),
+            None => pending.unknown("no answer"),
         }
     }
 

@@ -5,6 +5,7 @@
 //! sound as well. In particular a transaction may become visible partition by partition after its commit was
 //! acknowledged, and what nobody knows the fate of may have happened or not, but whole.
 
+mod doors;
 mod facts;
 mod groups;
 mod log;
@@ -26,9 +27,9 @@ pub enum Violation {
     /// Read, and never written, or refused.
     Phantom { value: Value, place: Place },
     /// Read under `read_committed` from a transaction that was not committed (G1a).
-    AbortedRead { txn: TxnId, value: Value, place: Place, worker: u32 },
+    AbortedRead { txn: TxnId, value: Value, place: Option<Place>, worker: u32 },
     /// Read under `read_committed` before anybody asked for the commit that came later.
-    UncommittedRead { txn: TxnId, value: Value, place: Place, worker: u32 },
+    UncommittedRead { txn: TxnId, value: Value, place: Option<Place>, worker: u32 },
     /// A `read_committed` reader was let past a record of a transaction that was open all the while.
     BeyondOngoing { txn: TxnId, place: Place, worker: u32, reached: i64 },
     /// Two see different things at one offset; `None` is nothing, where another saw a record.
@@ -51,6 +52,8 @@ pub enum Violation {
     WatermarkWentBack { partition: Partition, watermark: &'static str, known: i64, found: i64 },
     /// A producer did something after another one had taken its transactional id.
     Unfenced { txn: TxnId, worker: u32, what: &'static str },
+    /// The Kinesis API does not show what readers of committed records see.
+    DoorsDiffer { topic: u8, missing: Vec<Value>, extra: Vec<Value> },
     /// A transaction hangs: the last stable offset stays below the end although nothing is under way any more.
     Stuck { partition: Partition, last_stable_offset: i64, high_watermark: i64 },
 }
@@ -73,6 +76,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     transactions::check(&facts, &mut found);
     readers::check(&facts, &mut found);
     groups::check(&facts, &mut found);
+    doors::check(&facts, &mut found);
     found.into_iter().collect()
 }
 
@@ -95,6 +99,7 @@ impl Violation {
             Violation::WentBack { .. } => "reader went back",
             Violation::WatermarkWentBack { .. } => "watermark went back",
             Violation::Unfenced { .. } => "unfenced producer",
+            Violation::DoorsDiffer { .. } => "doors differ",
             Violation::Stuck { .. } => "stuck partition",
         }
     }
@@ -108,13 +113,16 @@ impl Violation {
                 (vec![*place], vec![*value], vec![])
             }
             Violation::AbortedRead { txn, value, place, .. } | Violation::UncommittedRead { txn, value, place, .. } => {
-                (vec![*place], vec![*value], vec![*txn])
+                (place.iter().copied().collect(), vec![*value], vec![*txn])
             }
             Violation::BeyondOngoing { txn, place, .. } => (vec![*place], vec![], vec![*txn]),
             Violation::Diverged { place, values } => (vec![*place], values.iter().copied().flatten().collect(), vec![]),
             Violation::Inverted { first, second, .. } => (vec![], vec![*first, *second], vec![]),
             Violation::Torn { txn, seen, missing } => {
                 (vec![], seen.iter().chain(missing).copied().collect(), vec![*txn])
+            }
+            Violation::DoorsDiffer { missing, extra, .. } => {
+                (vec![], missing.iter().chain(extra).take(5).copied().collect(), vec![])
             }
             Violation::WentBack { place, .. } => (vec![*place], vec![], vec![]),
             Violation::Unfenced { txn, .. } => (vec![], vec![], vec![*txn]),
@@ -144,10 +152,10 @@ impl fmt::Display for Violation {
             Violation::Duplicate { value, places } => write!(f, "{value} stands at {places:?}"),
             Violation::Phantom { value, place } => write!(f, "{value} at {place} was never written, or refused"),
             Violation::AbortedRead { txn, value, place, worker } => {
-                write!(f, "w{worker} read {value} at {place} of {txn}, which was not committed")
+                write!(f, "w{worker} read {value}{} of {txn}, which was not committed", at(place))
             }
             Violation::UncommittedRead { txn, value, place, worker } => {
-                write!(f, "w{worker} read {value} at {place} before the commit of {txn} was asked for")
+                write!(f, "w{worker} read {value}{} before the commit of {txn} was asked for", at(place))
             }
             Violation::BeyondOngoing { txn, place, worker, reached } => {
                 write!(f, "w{worker} was told of {reached} in {} while {txn} was open since {place}", place.partition)
@@ -186,11 +194,18 @@ impl fmt::Display for Violation {
             Violation::Unfenced { txn, worker, what } => {
                 write!(f, "w{worker} was allowed to {what} {txn} after another producer had taken its id")
             }
+            Violation::DoorsDiffer { topic, missing, extra } => {
+                write!(f, "the other door does not show {missing:?} of t{topic}, or shows {extra:?} as well")
+            }
             Violation::Stuck { partition, last_stable_offset, high_watermark } => {
                 write!(f, "{partition} is stable up to {last_stable_offset} of {high_watermark} with nothing under way")
             }
         }
     }
+}
+
+fn at(place: &Option<Place>) -> String {
+    place.map_or_else(|| " through the other door".to_owned(), |place| format!(" at {place}"))
 }
 
 impl fmt::Debug for Violation {

@@ -93,6 +93,11 @@ pub enum Call {
         topic: u8,
         shards: u32,
     },
+    /// Of what the topic holds, without places: through the Kinesis API.
+    OtherDoor {
+        topic: u8,
+        is_all: bool,
+    },
     /// Everything, `read_committed`, when nothing is under way any more.
     ReadAll,
 }
@@ -102,6 +107,7 @@ pub enum Answer {
     Done,
     Sent(Vec<(Partition, Sent)>),
     Read(Vec<Read>),
+    Shown(Vec<Value>),
     /// Partitions without an offset are left out.
     Offsets(Vec<(Partition, i64)>),
 }
@@ -281,6 +287,7 @@ impl History {
     pub fn around(&self, places: &[Place], values: &[Value], txns: &[TxnId], max: usize) -> String {
         self.select(max, |event| match event {
             Entry::Invoke(call) => concerns(call, values, txns),
+            Entry::Ok(Answer::Shown(shown)) => shown.iter().any(|value| values.contains(value)),
             Entry::Ok(Answer::Read(reads)) => reads.iter().any(|read| {
                 read.records.iter().any(|(offset, value)| {
                     values.contains(value) || places.contains(&Place { partition: read.partition, offset: *offset })
@@ -302,7 +309,11 @@ fn concerns(call: &Call, values: &[Value], txns: &[TxnId]) -> bool {
         }
         Call::SendOffsets { txn, .. } | Call::End { txn, .. } => txns.contains(txn),
         Call::Reshard { .. } => true,
-        Call::Poll { .. } | Call::Commit { .. } | Call::FetchOffsets { .. } | Call::ReadAll => false,
+        Call::Poll { .. }
+        | Call::Commit { .. }
+        | Call::FetchOffsets { .. }
+        | Call::OtherDoor { .. }
+        | Call::ReadAll => false,
     }
 }
 
@@ -414,6 +425,8 @@ impl fmt::Display for Call {
             }
             Call::FetchOffsets { group } => write!(f, "offsets of g{group}"),
             Call::Reshard { topic, shards } => write!(f, "reshard t{topic} to {shards}"),
+            Call::OtherDoor { topic, is_all: false } => write!(f, "GetRecords t{topic}"),
+            Call::OtherDoor { topic, is_all: true } => write!(f, "GetRecords t{topic} to the end"),
             Call::ReadAll => f.write_str("read all"),
         }
     }
@@ -438,6 +451,7 @@ impl fmt::Display for Answer {
                 write!(f, " {partition}@{from}..{next} (stable {last_stable_offset}, end {high_watermark})")?;
                 records.iter().try_for_each(|(offset, value)| write!(f, " {offset}:{value}"))
             }),
+            Answer::Shown(values) => write!(f, "{values:?}"),
             Answer::Offsets(offsets) => at(f, offsets),
         }
     }

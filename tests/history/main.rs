@@ -17,6 +17,7 @@ mod check;
 mod frame;
 mod group;
 mod history;
+mod kinesis;
 mod model;
 mod names;
 #[path = "../common/random.rs"]

@@ -113,6 +113,10 @@ impl Model {
             self.send_plain();
         } else if READERS.contains(&worker) {
             let partition = self.random.pick(&PARTITIONS);
+            if partition == PARTITIONS[0] && worker == READERS[0] && self.random.percent(20) {
+                let read = self.read(Isolation::Committed, partition, 0);
+                return self.show(false, read.records.into_iter().map(|(_, value)| value).collect());
+            }
             self.poll(worker, Isolation::Committed, partition);
         } else if worker == UNCOMMITTED {
             let partition = self.random.pick(&PARTITIONS);
@@ -366,6 +370,10 @@ impl Model {
         }
     }
 
+    fn show(&mut self, is_all: bool, values: Vec<Value>) {
+        self.call(READERS[0], Call::OtherDoor { topic: 0, is_all }, Entry::Ok(Answer::Shown(values)));
+    }
+
     fn finish(&mut self) {
         for worker in 0..=STANDBY {
             self.answer(worker);
@@ -390,7 +398,10 @@ impl Model {
                 last_stable_offset: stable,
             }
         };
-        let reads = PARTITIONS.iter().map(|partition| read_all(self, partition)).collect();
+        let reads: Vec<Read> = PARTITIONS.iter().map(|partition| read_all(self, partition)).collect();
+        let of_topic = reads.iter().filter(|read| read.partition.topic == 0);
+        let shown = of_topic.flat_map(|read| read.records.iter().map(|(_, value)| *value)).collect();
+        self.show(true, shown);
         self.call(0, Call::ReadAll, Entry::Ok(Answer::Read(reads)));
     }
 }

@@ -30,6 +30,9 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::HighWatermarkBack, "watermark went back"),
     (Fault::StableOffsetBack, "watermark went back"),
     (Fault::Unfenced, "unfenced producer"),
+    (Fault::DoorShowsAborted, "aborted read"),
+    (Fault::DoorShowsUncommitted, "uncommitted read"),
+    (Fault::DoorHides, "doors differ"),
     (Fault::Stuck, "stuck partition"),
 ];
 

@@ -23,8 +23,15 @@ const BREATH: Duration = Duration::from_millis(20);
 /// How long one operation is tried: longer than any restart takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+#[derive(Clone, Copy)]
+pub struct Doors {
+    pub kafka: SocketAddr,
+    /// Of the Kinesis API, where there is one.
+    pub http: Option<SocketAddr>,
+}
+
 /// Where the broker is; nowhere while it is down.
-pub type Address = watch::Receiver<Option<SocketAddr>>;
+pub type Address = watch::Receiver<Option<Doors>>;
 
 /// Why there is no answer.
 #[derive(Clone, Copy)]
@@ -94,7 +101,7 @@ impl Link {
     }
 
     async fn connect(&mut self) -> Option<TcpStream> {
-        let address = timeout(CONNECT, self.broker.wait_for(Option::is_some)).await.ok()?.ok()?.as_ref().copied()?;
+        let address = timeout(CONNECT, self.broker.wait_for(Option::is_some)).await.ok()?.ok()?.as_ref()?.kafka;
         let socket = timeout(CONNECT, TcpStream::connect(address)).await.ok()?.ok()?;
         // A port of the system's choice that nobody listens on any more can connect to itself.
         if socket.local_addr().ok()? == address {

@@ -150,6 +150,7 @@ pub async fn run(plan: Plan) -> History {
     workers.spawn(consumers::reader(world.worker(30), Isolation::Committed, false));
     workers.spawn(consumers::reader(world.worker(31), Isolation::Committed, true));
     workers.spawn(consumers::reader(world.worker(32), Isolation::Uncommitted, false));
+    workers.spawn(consumers::other_door(world.worker(40)));
 
     torment(&world, &mut broker).await;
     world.is_stopping.store(true, Ordering::Relaxed);
@@ -219,6 +220,9 @@ async fn conclude(world: &World, broker: &mut Broker) {
     broker.kill(Duration::ZERO).await;
     for group in [PROCESSORS, MEMBERS] {
         consumers::offsets(&owner, &mut Member::new(&world.address, &world.names, group, &ALL), group).await;
+    }
+    for topic in ALL {
+        consumers::show_all(&owner, topic, Instant::now() + SETTLED).await;
     }
     read_all(world, Call::ReadAll).await;
 }

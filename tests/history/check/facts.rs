@@ -66,11 +66,9 @@ impl<'h> Facts<'h> {
         });
         let resharded = resharded.collect();
         let mut facts = Facts { operations, writes, txns, log, seen: HashSet::new(), resharded };
-        facts.seen = facts
-            .reads()
-            .filter(|(_, isolation, _)| *isolation == Isolation::Committed)
-            .flat_map(|(_, _, read)| read.records.iter().map(|(_, value)| *value))
-            .collect();
+        let committed = facts.reads().filter(|(_, isolation, _)| *isolation == Isolation::Committed);
+        let read = committed.flat_map(|(_, _, read)| read.records.iter().map(|(_, value)| *value));
+        facts.seen = read.chain(facts.shown().flat_map(|(_, values)| values.iter().copied())).collect();
         facts
     }
 
@@ -86,6 +84,14 @@ impl<'h> Facts<'h> {
                 _ => &[],
             };
             reads.iter().map(move |read| (operation, isolation, read))
+        })
+    }
+
+    /// What the other door showed.
+    pub fn shown(&self) -> impl Iterator<Item = (&Operation<'h>, &'h [Value])> {
+        self.operations.iter().filter_map(|operation| match operation.outcome {
+            Outcome::Ok(Answer::Shown(values)) => Some((operation, &values[..])),
+            _ => None,
         })
     }
 

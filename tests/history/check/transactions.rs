@@ -37,7 +37,7 @@ fn visibility(facts: &Facts<'_>, found: &mut BTreeSet<Violation>) {
         }
         for (offset, value) in &read.records {
             let Some((id, txn)) = facts.txn_of(*value) else { continue };
-            let (value, place, worker) = (*value, read.place(*offset), operation.worker);
+            let (value, place, worker) = (*value, Some(read.place(*offset)), operation.worker);
             if txn.fate == Fate::Aborted {
                 found.insert(Violation::AbortedRead { txn: id, value, place, worker });
             } else if operation.completed < txn.commit_asked {

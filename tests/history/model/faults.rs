@@ -27,6 +27,9 @@ pub enum Fault {
     HighWatermarkBack,
     StableOffsetBack,
     Unfenced,
+    DoorShowsAborted,
+    DoorShowsUncommitted,
+    DoorHides,
     Stuck,
 }
 
@@ -34,7 +37,7 @@ impl Model {
     /// Does the fault, if there is an occasion. Nothing of others comes in between.
     pub fn plant(&mut self, is_running: bool) {
         let Some(fault) = self.fault.filter(|_| !self.is_planted) else { return };
-        let is_for_the_end = matches!(fault, Fault::Phantom | Fault::Stuck);
+        let is_for_the_end = matches!(fault, Fault::Phantom | Fault::Stuck | Fault::DoorHides);
         if is_running == is_for_the_end {
             return;
         }
@@ -251,6 +254,12 @@ impl Model {
                 self.call(STANDBY, call, Entry::Ok(Answer::Done));
                 self.close_known(worker, txn, true);
             }
+            Fault::DoorShowsAborted | Fault::DoorShowsUncommitted => {
+                let (txn, values) = self.open(&[one]);
+                self.show(false, values);
+                self.close_known(PRODUCERS[0], txn, fault == Fault::DoorShowsUncommitted);
+            }
+            Fault::DoorHides => self.show(true, vec![]),
             Fault::Stuck => {
                 self.open(&[one]);
             }

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::producers::{self, Next};
 use super::{ALL, Lie, MEMBERS, OUT, PROCESSORS, TAKEN, Worker, end_of};
 use crate::group::{Member, Standing};
 use crate::history::{Answer, Call, Consumed, Group, Isolation, Partition, Read, TxnId};
+use crate::kinesis::Shards;
 use crate::names::partitions_of;
 use crate::producer::{Flow, Producer};
 use crate::reader::Reader;
@@ -74,6 +75,42 @@ pub async fn reader(mut worker: Worker, isolation: Isolation, repeats: bool) {
             Polled::Nothing => sleep(Duration::from_millis(50)).await,
         }
         worker.rest(REST_MS).await;
+    }
+}
+
+/// What one topic shows through the other door, if there is one.
+pub async fn other_door(mut worker: Worker) {
+    let world = worker.world.clone();
+    let topic = TAKEN[0];
+    let mut shards = Shards::new(&world.address, &world.names, topic);
+    while !world.is_stopping() {
+        if world.address.borrow().is_none_or(|doors| doors.http.is_some()) {
+            let pending = world.recorder.invoke(worker.number, Call::OtherDoor { topic, is_all: false });
+            match shards.round().await {
+                Some(round) => pending.ok(Answer::Shown(round.values)),
+                None => pending.fail("no answer"),
+            }
+        }
+        worker.rest(5 * REST_MS).await;
+    }
+}
+
+/// All that a topic shows through the other door.
+pub async fn show_all(worker: &Worker, topic: u8, until: Instant) {
+    let world = &worker.world;
+    if world.address.borrow().is_none_or(|doors| doors.http.is_none()) {
+        return;
+    }
+    let mut shards = Shards::new(&world.address, &world.names, topic);
+    let mut values = Vec::new();
+    let pending = world.recorder.invoke(worker.number, Call::OtherDoor { topic, is_all: true });
+    loop {
+        assert!(Instant::now() < until, "the other door does not come to an end");
+        let Some(round) = shards.round().await else { continue };
+        values.extend(round.values);
+        if round.is_at_the_end {
+            return pending.ok(Answer::Shown(values));
+        }
     }
 }
 
