@@ -15,6 +15,8 @@ use crate::names::Names;
 use crate::wire::Address;
 
 const ANSWER: Duration = Duration::from_millis(1_000);
+/// Records of one answer: few enough for an unoptimised broker to give them in time.
+const PAGE: u32 = 1_000;
 /// What a record is read as that nobody can have written.
 const UNREADABLE: Value = Value::MAX;
 
@@ -59,6 +61,8 @@ pub struct Round {
     pub values: Vec<Value>,
     /// Nothing more was there.
     pub is_at_the_end: bool,
+    /// A shard that says there is more.
+    pub behind: Option<String>,
 }
 
 impl Shards {
@@ -74,7 +78,7 @@ impl Shards {
             self.read.entry(shard["ShardId"].as_str()?.to_owned()).or_default();
         }
         let mut read = self.read.clone();
-        let mut round = Round { values: Vec::new(), is_at_the_end: true };
+        let mut round = Round { values: Vec::new(), is_at_the_end: true, behind: None };
         for (shard, (last, has_ended)) in read.iter_mut().filter(|(_, (_, has_ended))| !has_ended) {
             let page = self.page(shard, last.as_deref()).await?;
             for record in page["Records"].as_array()? {
@@ -83,7 +87,10 @@ impl Shards {
                 round.is_at_the_end = false;
             }
             *has_ended = page["NextShardIterator"].is_null();
-            round.is_at_the_end &= *has_ended || page["MillisBehindLatest"] == 0;
+            if !*has_ended && page["MillisBehindLatest"] != 0 {
+                round.is_at_the_end = false;
+                round.behind = Some(format!("{shard} after {last:?}: {page}"));
+            }
         }
         self.read = read;
         Some(round)
@@ -100,7 +107,7 @@ impl Shards {
         }
         let (status, iterator) = call(&self.broker, "GetShardIterator", &from).await?;
         assert_eq!(status, 200, "{iterator}");
-        let body = json!({"ShardIterator": iterator["ShardIterator"]});
+        let body = json!({"ShardIterator": iterator["ShardIterator"], "Limit": PAGE});
         let (status, page) = call(&self.broker, "GetRecords", &body).await?;
         assert_eq!(status, 200, "{page}");
         Some(page)
