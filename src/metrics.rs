@@ -110,6 +110,9 @@ series! {
     groups: IntGaugeVec = "groups", "Groups by type and state", gauges(&["type", "state"]);
     retention_deleted_bytes: IntCounter = "retention_deleted_bytes_total",
         "Bytes of record batches that retention removed", IntCounter::with_opts;
+    compactions: IntCounter = "compactions_total", "Partitions compacted, again and again", IntCounter::with_opts;
+    compaction_removed_bytes: IntCounter = "compaction_removed_bytes_total",
+        "Bytes of record batches that compaction removed", IntCounter::with_opts;
 
     store_commit_seconds: Histogram = "store_commit_seconds",
         "Time of one commit to the store", histogram(COMMIT_SECONDS);
@@ -253,6 +256,12 @@ impl Metrics {
 
     pub fn retention_deleted(&self, bytes: u64) {
         self.series.retention_deleted_bytes.inc_by(bytes);
+    }
+
+    /// A partition was compacted and holds so much less than before.
+    pub fn compacted(&self, removed_bytes: u64) {
+        self.series.compactions.inc();
+        self.series.compaction_removed_bytes.inc_by(removed_bytes);
     }
 
     /// All series in Prometheus' text format. `collect` writes what exists now; where a bound may cut, it does so in an

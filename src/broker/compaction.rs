@@ -54,6 +54,8 @@ use sieve::{Sieve, Walk};
 const RUN_BYTES_MAX: usize = 1 << 20;
 /// Segments below this are written anew though nothing of them goes, so that they become fewer.
 const SMALL_SEGMENT_BYTES: u64 = 4 << 20;
+/// A marker stays at least this long: longer than a reader takes from reading a batch to asking what was aborted.
+const MARKER_MS_MIN: i64 = 10_000;
 
 /// What the broker knows of all compactions.
 pub(super) struct Compactor {
@@ -157,9 +159,12 @@ impl Broker {
             log_start,
             now_ms,
             horizon_ms: now_ms.saturating_add(rules.delete_retention_ms),
+            marker_horizon_ms: now_ms.saturating_add(rules.delete_retention_ms.max(MARKER_MS_MIN)),
         };
         let segment_bytes = settings.segment_bytes.max(0) as u64;
+        let bytes = partition.extent().bytes;
         let horizon_ms = self.sift(partition, Arc::new(sieve), segment_bytes).await?;
+        self.metrics.compacted(bytes.saturating_sub(partition.extent().bytes));
         self.note_progress(partition, Progress { until, horizon_ms }).await?;
         Ok(())
     }
@@ -249,9 +254,9 @@ impl Broker {
         mut walk: Walk,
     ) -> Result<Option<Walk>, CompactionError> {
         let mut next = segment.first_offset.max(partition.log_start());
-        let end = segment.end_offset.min(sieve.until);
-        while next < end {
-            let batches = match self.read(partition, next, end, RUN_BYTES_MAX).await {
+        while next < segment.end_offset {
+            // To the segment's end, for `until` may lie within a batch.
+            let batches = match self.read(partition, next, segment.end_offset, RUN_BYTES_MAX).await {
                 Err(ReadError::OutOfRange { .. }) => return Ok(None),
                 batches => batches?,
             };

@@ -62,13 +62,33 @@ impl Broker {
         partition: &Arc<Partition>,
         end: Offset,
     ) -> Result<Option<FoundOffset>, ReadError> {
-        let Some(largest) = partition.segments().iter().map(|segment| segment.max_timestamp).max() else {
-            return Ok(None);
-        };
+        let mut bounds: Vec<i64> = partition.segments().iter().map(|segment| segment.max_timestamp).collect();
+        bounds.sort_unstable_by(|one, other| other.cmp(one));
+        bounds.dedup();
+        // A segment's bound is too high where the record that it speaks of was compacted away or lies beyond `end`.
+        for bound in bounds {
+            let mut found = self.first_at_max_time(partition, bound, end).await?;
+            while let Some(first) = found {
+                found = self.first_at_max_time(partition, first.timestamp.saturating_add(1), end).await?;
+                if found.is_none() {
+                    return Ok(Some(first));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Of the first batch whose largest timestamp is `at_least` or later: the first record with that timestamp.
+    async fn first_at_max_time(
+        &self,
+        partition: &Arc<Partition>,
+        at_least: i64,
+        end: Offset,
+    ) -> Result<Option<FoundOffset>, ReadError> {
         self.look(
             partition,
             end,
-            move |max_timestamp| max_timestamp >= largest,
+            move |max_timestamp| max_timestamp >= at_least,
             |batch, _| batch::offset_of_max_timestamp(batch),
         )
         .await

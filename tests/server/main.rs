@@ -1,6 +1,7 @@
 //! Whole servers, over sockets: one binary, since each would link RocksDB anew.
 
 mod bad_input;
+mod compaction;
 mod connections;
 mod encryption;
 mod fetch;

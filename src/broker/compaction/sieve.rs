@@ -59,8 +59,10 @@ pub struct Sieve {
     /// What lies before is gone for readers.
     pub log_start: Offset,
     pub now_ms: i64,
-    /// For tombstones and markers that have none yet.
+    /// For tombstones that have none yet.
     pub horizon_ms: i64,
+    /// For markers that have none yet.
+    pub marker_horizon_ms: i64,
 }
 
 /// What is known behind the batches that were walked past.
@@ -153,7 +155,7 @@ impl Sieve {
             return Ok(Filtered::Whole);
         }
         match header.delete_horizon_ms() {
-            None => batch::with_delete_horizon(batch, self.horizon_ms).map(Filtered::Part),
+            None => batch::with_delete_horizon(batch, self.marker_horizon_ms).map(Filtered::Part),
             Some(horizon_ms) if horizon_ms <= self.now_ms => Ok(Filtered::Nothing),
             Some(_) => Ok(Filtered::Whole),
         }

@@ -10,11 +10,13 @@ use super::*;
 use crate::broker::BrokerOptions;
 use crate::broker::append::Terms;
 use crate::broker::catalog::NewStream;
+use crate::broker::transactions::End;
 use crate::clock::Clock;
 use crate::config::MasterKey;
+use crate::log::tail::StoredBatch;
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
-use crate::model::batch::{self, Codec, Compressor, Options, Producer, Record};
+use crate::model::batch::{self, Codec, Compressor, Header, Marker, Options, Producer, Record};
 use crate::model::settings::BrokerValues;
 use crate::store::memory::MemoryStore;
 
@@ -24,12 +26,26 @@ const DELETE_RETENTION_MS: i64 = 5_000;
 const SEGMENT_MS: i64 = 2_000;
 const KEYS: u8 = 6;
 
+const PRODUCERS: u8 = 3;
+
 /// A record of the model.
 #[derive(Clone, Debug, PartialEq)]
 struct Kept {
     key: Bytes,
     value: Option<Bytes>,
     append_ms: i64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// For every reader.
+    Shown,
+    /// Part of this producer's open transaction.
+    Open(u8),
+    Aborted,
+    /// No record, but the end of a transaction.
+    Marker,
 }
 
 struct Rig {
@@ -43,6 +59,8 @@ struct Rig {
     appended: Vec<Kept>,
     sequence: i32,
     last: Option<(Bytes, Offset)>,
+    /// Of the producers that write in transactions.
+    sequences: [i32; PRODUCERS as usize],
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -75,7 +93,18 @@ impl Rig {
         let new = NewStream { name: "kept".into(), partitions, claimed_replicas: 1, overrides, attributes };
         let stream = broker.create_stream(new).await.unwrap();
         let appended = Vec::new();
-        Rig { store, clock, tail_bytes_max, compaction_bytes_max, broker, stream, appended, sequence: 0, last: None }
+        Rig {
+            store,
+            clock,
+            tail_bytes_max,
+            compaction_bytes_max,
+            broker,
+            stream,
+            appended,
+            sequence: 0,
+            last: None,
+            sequences: Default::default(),
+        }
     }
 
     fn log(&self) -> Arc<Partition> {
@@ -84,6 +113,47 @@ impl Rig {
 
     /// Appends a batch of `(key, value)`; a value of `None` is a tombstone.
     async fn append(&mut self, records: &[(u8, Option<u8>)], codec: Codec, idempotent: bool) {
+        let producer =
+            idempotent.then_some(Producer { id: 9, epoch: 0, base_sequence: self.sequence, transactional: false });
+        let (batch, base_offset) = self.write(records, codec, producer, State::Shown).await;
+        if idempotent {
+            self.sequence += records.len() as i32;
+            self.last = Some((batch, base_offset));
+        }
+    }
+
+    /// Appends as part of a producer's transaction.
+    async fn transact(&mut self, producer: u8, records: &[(u8, Option<u8>)]) {
+        let base_sequence = self.sequences[usize::from(producer)];
+        let id = 100 + i64::from(producer);
+        let of = Producer { id, epoch: 0, base_sequence, transactional: true };
+        self.write(records, Codec::None, Some(of), State::Open(producer)).await;
+        self.sequences[usize::from(producer)] += records.len() as i32;
+    }
+
+    async fn end(&mut self, producer: u8, commit: bool) {
+        let is_open = |kept: &Kept| kept.state == State::Open(producer);
+        if !self.appended.iter().any(is_open) {
+            return;
+        }
+        let (stream, partition) = (self.stream.clone(), PartitionIndex(0));
+        let (producer_id, partitions) = (100 + i64::from(producer), vec![(stream, partition)]);
+        let end = End { producer_id, producer_epoch: 0, coordinator_epoch: 0, commit, partitions };
+        durable(self.broker.end_transaction(end, Batch::default())).await.unwrap();
+        let state = if commit { State::Shown } else { State::Aborted };
+        self.appended.iter_mut().filter(|kept| is_open(kept)).for_each(|kept| kept.state = state);
+        let append_ms = self.clock.now_ms();
+        self.appended.push(Kept { key: Bytes::new(), value: None, append_ms, state: State::Marker });
+        assert_eq!(self.log().end_offset(), self.appended.len() as Offset);
+    }
+
+    async fn write(
+        &mut self,
+        records: &[(u8, Option<u8>)],
+        codec: Codec,
+        producer: Option<Producer>,
+        state: State,
+    ) -> (Bytes, Offset) {
         let text = |kind: &str, n: u8, count: usize| Bytes::from(format!("{kind}{n}").repeat(count));
         let records: Vec<Record> = records
             .iter()
@@ -95,22 +165,19 @@ impl Rig {
                 headers: Vec::new(),
             })
             .collect();
-        let producer =
-            idempotent.then_some(Producer { id: 9, epoch: 0, base_sequence: self.sequence, transactional: false });
         let batch = batch::build(&records, &Options { compressor: Compressor::of(codec), producer }).unwrap();
-        let ticket = self.broker.append(&self.stream, PartitionIndex(0), &batch, Terms::default()).unwrap();
+        let terms = Terms { transactional: producer.is_some_and(|of| of.transactional), ..Terms::default() };
+        let ticket = self.broker.append(&self.stream, PartitionIndex(0), &batch, terms).unwrap();
         let base_offset = ticket.committed().await.unwrap().base_offset.unwrap();
         assert_eq!(base_offset, self.appended.len() as Offset);
-        if idempotent {
-            self.sequence += records.len() as i32;
-            self.last = Some((batch, base_offset));
-        }
         let append_ms = self.clock.now_ms();
         self.appended.extend(records.into_iter().map(|record| Kept {
             key: record.key.unwrap(),
             value: record.value,
             append_ms,
+            state,
         }));
+        (batch, base_offset)
     }
 
     async fn resend(&self) {
@@ -151,23 +218,51 @@ impl Rig {
         self.kill();
     }
 
-    /// Every record that can be read from `offset` on.
-    async fn read(&self, mut offset: Offset) -> Vec<(Offset, Option<Bytes>, Option<Bytes>)> {
+    /// Every batch from `offset` on.
+    async fn batches(&self, mut offset: Offset) -> Vec<StoredBatch> {
         let log = self.log();
         let mut found = Vec::new();
         while offset < log.end_offset() {
             let batches = self.broker.read(&log, offset, Offset::MAX, 300).await.unwrap();
             assert!(!batches.is_empty(), "nothing from {offset} on: {:?} {:?}", log.extent(), log.segments());
-            for stored in batches {
-                for record in batch::records(&stored.batch()).unwrap() {
-                    let record = record.unwrap();
-                    found.push((record.offset, record.key, record.value));
+            assert!(batches.iter().all(|stored| stored.last_offset >= offset));
+            offset = batches.last().unwrap().last_offset + 1;
+            found.extend(batches);
+        }
+        found
+    }
+
+    /// Every record that a client which wants committed ones gets to see, as clients go about it.
+    async fn read(&self, offset: Offset) -> Vec<(Offset, Option<Bytes>, Option<Bytes>)> {
+        let log = self.log();
+        let (log_start, stable) = (log.log_start(), log.last_stable_offset());
+        let batches = self.batches(offset).await;
+        let mut aborted = log.aborted_within(offset, stable);
+        aborted.sort_by_key(|aborted| aborted.first_offset);
+        let mut aborted = aborted.into_iter().peekable();
+        let mut passed_over = std::collections::HashSet::new();
+        let mut found = Vec::new();
+        for stored in batches.iter().filter(|stored| stored.last_offset < stable) {
+            while let Some(begun) = aborted.next_if(|aborted| aborted.first_offset <= stored.last_offset) {
+                passed_over.insert(begun.producer_id);
+            }
+            let batch = stored.batch();
+            let header = Header::parse(&batch).unwrap();
+            if header.is_control() {
+                let marker = Marker::of(&batch).unwrap();
+                if !marker.commit {
+                    passed_over.remove(&header.producer_id);
                 }
-                assert!(stored.last_offset >= offset);
-                offset = stored.last_offset + 1;
+                continue;
+            }
+            if header.is_transactional() && passed_over.contains(&header.producer_id) {
+                continue;
+            }
+            for record in batch::records(&batch).unwrap() {
+                let record = record.unwrap();
+                found.push((record.offset, record.key, record.value));
             }
         }
-        let log_start = log.log_start();
         found.retain(|(offset, _, _)| *offset >= log_start);
         found
     }
@@ -182,8 +277,22 @@ impl Rig {
         for (offset, key, value) in &found {
             let appended = &self.appended[*offset as usize];
             assert_eq!((key.as_ref(), value), (Some(&appended.key), &appended.value), "at {offset}");
+            assert_eq!(appended.state, State::Shown, "at {offset}");
         }
-        let live = (0..).zip(&self.appended).skip(log_start as usize);
+        let stable = log.last_stable_offset();
+        let first_open = self.appended.iter().position(|kept| matches!(kept.state, State::Open(_)));
+        let end = first_open.unwrap_or(self.appended.len()) as Offset;
+        assert_eq!(stable, end.max(log_start));
+        let live = (0..).zip(&self.appended).take(stable as usize).skip(log_start as usize);
+        let live = live.filter(|(_, kept)| kept.state == State::Shown);
+        if first_open.is_none() {
+            let batches = self.batches(log_start).await;
+            let headers = batches.iter().map(|stored| Header::parse(&stored.batch()).unwrap());
+            let latest = headers.filter(|header| header.records_count > 0).map(|header| header.max_timestamp).max();
+            let told = self.broker.offset_of_max_time(&log, stable).await.unwrap();
+            // Of a batch that the log's start cuts, the record may be gone.
+            assert!(told.map(|told| told.timestamp) == latest || log_start > 0, "{told:?} is not {latest:?}");
+        }
         let now_ms = self.clock.now_ms();
         let last = |records: &mut dyn Iterator<Item = (Offset, Bytes, Option<Bytes>)>| {
             let mut last: BTreeMap<Bytes, (Offset, Option<Bytes>)> = BTreeMap::new();
@@ -220,6 +329,8 @@ impl Rig {
 #[derive(Clone, Debug)]
 enum Step {
     Append { records: Vec<(u8, Option<u8>)>, codec: u8, idempotent: bool },
+    Transact { producer: u8, records: Vec<(u8, Option<u8>)> },
+    End { producer: u8, commit: bool },
     Resend,
     Wait(i64),
     Compact,
@@ -233,9 +344,12 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let record = (0..KEYS, proptest::option::weighted(0.8, 0..250_u8));
-    let append = (prop::collection::vec(record, 1..6), 0..5_u8, any::<bool>());
+    let records = prop::collection::vec(record, 1..6);
+    let append = (records.clone(), 0..5_u8, any::<bool>());
     let step = prop_oneof![
         12 => append.prop_map(|(records, codec, idempotent)| Step::Append { records, codec, idempotent }),
+        5 => (0..PRODUCERS, records).prop_map(|(producer, records)| Step::Transact { producer, records }),
+        5 => (0..PRODUCERS, any::<bool>()).prop_map(|(producer, commit)| Step::End { producer, commit }),
         1 => Just(Step::Resend),
         3 => (0..2_500_i64).prop_map(Step::Wait),
         4 => Just(Step::Compact),
@@ -254,6 +368,8 @@ async fn take(rig: &mut Rig, step: &Step) {
         Step::Append { records, codec, idempotent } => {
             rig.append(records, Codec::from_id(*codec).unwrap(), *idempotent).await;
         }
+        Step::Transact { producer, records } => rig.transact(*producer, records).await,
+        Step::End { producer, commit } => rig.end(*producer, *commit).await,
         Step::Resend => rig.resend().await,
         Step::Wait(ms) => rig.clock.advance(*ms),
         Step::Compact => rig.broker.compact().await,
@@ -288,17 +404,29 @@ proptest! {
                 rig.check(min_lag_ms).await;
             }
             rig.resend().await;
+            for producer in 0..PRODUCERS {
+                rig.end(producer, producer == 0).await;
+            }
             // A key's record needs a place in the table for its older ones to go.
-            rig.compact_all(4 + rig.appended.len() / 2).await;
+            rig.compact_all(8 + rig.appended.len() / 2).await;
             rig.check(min_lag_ms).await;
             let left = rig.read(rig.log().log_start()).await;
             let keys: std::collections::BTreeSet<_> = left.iter().map(|(_, key, _)| key).collect();
             prop_assert_eq!(left.len(), keys.len(), "{:?}", left);
             prop_assert!(left.iter().all(|(_, _, value)| value.is_some()), "{:?}", left);
+            // An abort's marker goes too, but for one that is the log's end, and with it what is known of the abort.
+            let log = rig.log();
+            let batches = rig.batches(log.log_start()).await;
+            let is_abort = |stored: &&StoredBatch| Marker::of(&stored.batch()).is_some_and(|marker| !marker.commit);
+            let markers: Vec<_> = batches.iter().filter(is_abort).map(|stored| stored.last_offset + 1).collect();
+            prop_assert!(markers.iter().all(|end| *end == log.end_offset()), "{:?}", markers);
+            prop_assert!(log.aborted_within(0, Offset::MAX).len() <= markers.len());
             rig.kill();
             rig.check(min_lag_ms).await;
+            prop_assert!(rig.log().aborted_within(0, Offset::MAX).len() <= markers.len());
             rig.resend().await;
             rig.append(&[(1, Some(1))], Codec::None, true).await;
+            rig.transact(1, &[(1, Some(2))]).await;
             Ok::<_, TestCaseError>(())
         })?;
     }
@@ -360,7 +488,7 @@ fn a_stream_that_becomes_compacted_loses_records_without_keys() {
         let batch = batch::build(&[keyless], &Options { compressor: Compressor::None, producer: None }).unwrap();
         let append = |rig: &Rig| rig.broker.append(&rig.stream, PartitionIndex(0), &batch, Terms::default());
         append(&rig).unwrap().committed().await.unwrap();
-        rig.appended.push(Kept { key: Bytes::new(), value: None, append_ms: 0 });
+        rig.appended.push(Kept { key: Bytes::new(), value: None, append_ms: 0, state: State::Shown });
         rig.append(&[(1, Some(1))], Codec::None, false).await;
         let compact = |overrides: &crate::model::settings::Overrides| {
             let mut altered = overrides.clone();
@@ -398,6 +526,38 @@ fn compaction_and_retention_work_together() {
                 |(offset, _, _): &&(Offset, _, _)| rig.appended[*offset as usize].append_ms >= first_ms + expired_ms;
             assert_eq!(left, before.iter().filter(kept).cloned().collect::<Vec<_>>());
         }
+    });
+}
+
+#[test]
+fn what_was_aborted_neither_stays_nor_takes_anything_with_it() {
+    runtime().block_on(async {
+        let mut rig = Rig::new(0, 1 << 20, &[]).await;
+        rig.append(&[(1, Some(1)), (2, Some(1))], Codec::None, false).await;
+        rig.transact(0, &[(1, Some(2)), (2, None)]).await;
+        rig.transact(1, &[(2, Some(3))]).await;
+        rig.end(1, true).await;
+        rig.compact_all(1).await;
+        // The first transaction is open: nothing from it on is touched.
+        assert_eq!(rig.batches(0).await.len(), 4);
+        rig.end(0, false).await;
+        rig.append(&[(3, Some(1))], Codec::None, false).await;
+        rig.compact_all(1).await;
+        let offsets = |records: Vec<(Offset, Option<Bytes>, Option<Bytes>)>| {
+            records.into_iter().map(|(offset, _, _)| offset).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(rig.read(0).await), [0, 4, 7]);
+        // The abort's marker stays for a while, and as long what is known of it.
+        let ends = |batches: Vec<StoredBatch>| batches.iter().map(|one| one.last_offset).collect::<Vec<_>>();
+        assert_eq!(ends(rig.batches(0).await), [1, 4, 5, 6, 7]);
+        assert_eq!(rig.log().aborted_within(0, 9).len(), 1);
+        rig.kill();
+        rig.compact_all(3).await;
+        assert_eq!(ends(rig.batches(0).await), [1, 4, 5, 7]);
+        assert!(rig.log().aborted_within(0, 9).is_empty());
+        rig.kill();
+        assert!(rig.log().aborted_within(0, 9).is_empty());
+        rig.check(0).await;
     });
 }
 
