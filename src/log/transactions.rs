@@ -244,3 +244,97 @@ fn encode_aborted(aborted: &Aborted) -> Bytes {
 fn delete_aborted(partition: PartitionId, last_offset: Offset, commit: &mut Batch) {
     commit.delete(Family::Meta, Key::AbortedTransaction { partition, last_offset }.encode());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::StreamId;
+    use crate::store::Op;
+
+    const ID: PartitionId = PartitionId { stream: StreamId(3), index: PartitionIndex(5) };
+
+    fn begun(first_offset: Offset) -> Begun {
+        Begun { first_offset, producer_epoch: 2, addressed: PartitionIndex(9) }
+    }
+
+    /// Producer 1 is open from 10 on; 2 from 20 was aborted at 30, 3 from 40 at 50, 4 from 60 was committed at 70.
+    fn log() -> (Transactions, Batch) {
+        let (mut open, mut seen, mut stored) = (Open::default(), Transactions::default(), Batch::default());
+        let mut changes = vec![open.write(1, begun(10))];
+        for (producer_id, first, last, commit) in [(2, 20, 30, false), (3, 40, 50, false), (4, 60, 70, true)] {
+            changes.push(open.write(producer_id, begun(first)));
+            assert_eq!(open.write(producer_id, begun(first + 5)), None, "it is open already");
+            changes.push(open.end(producer_id, last, commit));
+            assert_eq!(open.end(producer_id, last + 1, commit), None, "it is over");
+        }
+        for change in changes.into_iter().flatten() {
+            change.store(ID, &mut stored);
+            seen.apply(&change);
+        }
+        assert_eq!(&open, seen.open());
+        (seen, stored)
+    }
+
+    fn markers(found: &[Aborted]) -> Vec<Offset> {
+        found.iter().map(|aborted| aborted.last_offset).collect()
+    }
+
+    #[test]
+    fn aborted_ones_are_found_by_any_offset_of_theirs() {
+        let (log, _) = log();
+        assert_eq!(log.open().first_offset(), Some(10));
+        let ranges = [
+            ((0, 20), vec![]),
+            ((0, 21), vec![30]),
+            ((30, 41), vec![30, 50]),
+            ((31, 99), vec![50]),
+            ((51, 99), vec![]),
+        ];
+        for ((from, to), wanted) in ranges {
+            assert_eq!(markers(&log.aborted_within(from, to)), wanted, "{from}..{to}");
+        }
+        let aborted = log.aborted_within(0, 99)[0];
+        assert_eq!((aborted.producer_id, aborted.first_offset, aborted.stable), (2, 20, 10));
+        let holds = [(2, 19), (2, 20), (2, 29), (2, 30), (1, 25)].map(|(id, offset)| aborted.holds(id, offset));
+        assert_eq!(holds, [false, true, true, false, false]);
+    }
+
+    #[test]
+    fn what_is_stored_reads_back() {
+        let (log, stored) = log();
+        // As the store would hold it: the last change of a key counts.
+        let mut entries = BTreeMap::new();
+        for op in stored.ops {
+            match op {
+                Op::Put { key, value, .. } => entries.insert(key, value),
+                Op::Delete { key, .. } => entries.remove(&key),
+                Op::DeleteRange { .. } => panic!("nothing deletes a range"),
+            };
+        }
+        let mut restored = Transactions::default();
+        for (key, value) in &entries {
+            let number = i64::from_be_bytes(key[9..].try_into().unwrap());
+            let mut restore = |value: &[u8]| match key[0] {
+                b'o' => restored.restore_open(number, value),
+                _ => restored.restore_aborted(number, value),
+            };
+            assert_eq!(restore(&value[1..]), None);
+            assert_eq!(restore(value), Some(()));
+        }
+        assert_eq!((entries.len(), &restored), (3, &log));
+    }
+
+    #[test]
+    fn an_aborted_one_goes_with_its_marker() {
+        let (mut log, _) = log();
+        let mut commit = Batch::default();
+        log.trim(ID, 30, &mut commit);
+        assert!(commit.is_empty());
+        log.trim(ID, 31, &mut commit);
+        log.forget(ID, 40, &mut commit);
+        assert_eq!((markers(&log.aborted_within(0, 99)), commit.ops.len()), (vec![50], 1));
+        log.forget(ID, 50, &mut commit);
+        assert_eq!((log.aborted_within(0, 99), commit.ops.len()), (vec![], 2));
+        assert_eq!(log.open().first_offset(), Some(10), "what is open stays open");
+    }
+}

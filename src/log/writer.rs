@@ -70,6 +70,11 @@ enum Item {
     Close {
         done: oneshot::Sender<Outcome>,
     },
+    /// Everything that `producers` speak of is queued before this.
+    End {
+        producers: Batch,
+        done: oneshot::Sender<Outcome>,
+    },
     /// Nobody is left to queue or to wait.
     Abandon,
 }
@@ -88,8 +93,7 @@ pub struct Writer {
     failure: Arc<OnceLock<StoreError>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     position: Arc<Position>,
-    /// Held by the one who queues a group, and by whoever queues what must not come inside of one. Taken before any
-    /// lock of a stream or a partition.
+    /// Held by the one who queues a group. Taken before any lock of a stream or a partition.
     groups: Mutex<()>,
 }
 
@@ -189,10 +193,7 @@ impl Writer {
     /// Writes what is queued, closes all segments, so that the next start reads no batch, and closes the store.
     pub async fn close(&self) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        {
-            let _no_group = self.groups.lock();
-            self.send(Item::Close { done });
-        }
+        self.send(Item::Close { done });
         let outcome = outcome.await.unwrap_or_else(|_| Err(gone()));
         if let Some(thread) = self.thread.lock().take() {
             // The thread has answered, so it is about to end.
@@ -268,7 +269,7 @@ struct Commit {
 
 /// How the thread ends.
 enum End {
-    Close(oneshot::Sender<Outcome>),
+    Close { producers: Batch, done: oneshot::Sender<Outcome> },
     Abandon,
 }
 
@@ -282,8 +283,8 @@ impl Work {
             }
             match end {
                 None => {}
-                Some(End::Close(done)) => {
-                    let outcome = self.close();
+                Some(End::Close { producers, done }) => {
+                    let outcome = self.close(producers);
                     let _ = done.send(outcome);
                     return;
                 }
@@ -296,7 +297,7 @@ impl Work {
     fn gather(&mut self, first: Item) -> (Commit, Option<End>) {
         let mut commit = Commit::default();
         let mut next = Some(first);
-        let mut in_group = false;
+        let (mut in_group, mut end) = (false, None);
         while let Some(item) = next.take() {
             match item {
                 Item::Append(append) => self.take_append(&mut commit, append),
@@ -310,19 +311,23 @@ impl Work {
                 Item::EndGroup => in_group = false,
                 // The next turn steps, once what was queued before is written.
                 Item::StepEpoch => self.step_wanted = self.epoch_bytes > 0 || commit.bytes > 0,
-                Item::Close { done } => return (commit, Some(End::Close(done))),
-                Item::Abandon => return (commit, Some(End::Abandon)),
+                Item::Close { done } => self.begin_close(done),
+                Item::End { producers, done } => end = Some(End::Close { producers, done }),
+                Item::Abandon => end = Some(End::Abandon),
             }
             if in_group {
                 next = self.items.recv().ok();
                 continue;
+            }
+            if end.is_some() {
+                break;
             }
             if commit.bytes >= COMMIT_BYTES_MAX || commit.appends.len() + commit.others.len() >= COMMIT_ITEMS_MAX {
                 break;
             }
             next = self.items.try_recv().ok();
         }
-        (commit, None)
+        (commit, end)
     }
 
     fn take_append(&mut self, commit: &mut Commit, mut append: Append) {
@@ -430,14 +435,25 @@ impl Work {
         }
     }
 
-    fn close(&mut self) -> Outcome {
+    /// What is known of producers runs ahead of what is written: it is taken now, and stored when everything is that was
+    /// queued by now. What comes after may be lost, and its senders are told so: then nobody may take it for known when it
+    /// comes again.
+    fn begin_close(&self, done: oneshot::Sender<Outcome>) {
+        let mut producers = Batch::default();
+        for partition in &self.open {
+            partition.snapshot_producers(|snapshot| producers.ops.extend(snapshot.ops));
+        }
+        // The queue's other end is this thread's own.
+        let _ = self.queue.send(Item::End { producers, done });
+    }
+
+    fn close(&mut self, producers: Batch) -> Outcome {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
-        let mut batch = Batch::default();
+        let mut batch = producers;
         for partition in std::mem::take(&mut self.open) {
             partition.close_segment(&mut batch);
-            partition.snapshot_producers(|snapshot| batch.ops.extend(snapshot.ops));
         }
         self.store.commit(&batch, true)?;
         self.store.close()

@@ -341,6 +341,40 @@ fn nothing_is_visible_or_acknowledged_before_it_is_committed() {
 }
 
 #[test]
+fn what_comes_too_late_for_a_stop_is_not_taken_for_known_when_it_comes_again() {
+    runtime().block_on(async {
+        let mut rig = Rig::new(1_000).await;
+        let producer = |base_sequence| Some(Producer { id: 7, epoch: 0, base_sequence, transactional: false });
+        let sent: Vec<Bytes> = (0..3).map(|n| values(b"kept", n, 1, producer(n as i32))).collect();
+        let append = |rig: &Rig, n: usize| {
+            rig.broker.append(&rig.stream, PartitionIndex(0), &sent[n], Terms::default()).unwrap().committed()
+        };
+        append(&rig, 0).await.unwrap();
+        let held = rig.store.hold_commits();
+        let first = append(&rig, 1);
+        held.wait_for_commit();
+        let mut closed = Box::pin(rig.broker.close());
+        tokio::select! {
+            biased;
+            _ = &mut closed => panic!("it waits for what is queued"),
+            () = std::future::ready(()) => {}
+        }
+        let late = append(&rig, 2);
+        tokio::task::spawn_blocking(move || drop(held));
+        closed.await.unwrap();
+        first.await.unwrap();
+        assert!(late.await.is_ok(), "it was queued before the writer had ended");
+        assert!(append(&rig, 2).await.is_err());
+        rig.store = Arc::new(rig.store.survivor(true));
+        rig.reopen();
+        for n in [1, 2, 2] {
+            assert_eq!(append(&rig, n).await.unwrap().base_offset, Some(n as Offset));
+        }
+        assert_eq!(read_all(&rig.broker, &rig.stream, 0, 0).await.len(), 3);
+    });
+}
+
+#[test]
 fn after_a_commit_of_unknown_outcome_nothing_more_is_written_until_a_restart_tells() {
     runtime().block_on(async {
         let mut rig = Rig::new(1_000).await;
