@@ -59,7 +59,8 @@ pub fn group(overrides: &Overrides, broker: &BrokerSettings) -> Vec<Described> {
         let synonym = |(value, source)| Synonym { name: definition.name.to_owned(), value: Some(value), source };
         let synonyms = own.clone().map(|value| synonym((value, Source::DynamicGroup))).into_iter().collect();
         let source = if own.is_some() { Source::DynamicGroup } else { Source::Default };
-        let value = own.or_else(|| server_value(broker, setting.server));
+        let default = || definition.default.map(str::to_owned);
+        let value = own.or_else(|| setting.server.map_or_else(default, |server| server_value(broker, server)));
         describe(definition, definition.name, value, source, synonyms, false)
     };
     GROUP_SETTINGS.iter().map(described).collect()

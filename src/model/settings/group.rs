@@ -11,6 +11,11 @@ pub const CONFIGURED_GROUPS_MAX: usize = 100_000;
 
 pub const CONSUMER_SESSION_TIMEOUT_MS: &str = "consumer.session.timeout.ms";
 pub const CONSUMER_HEARTBEAT_INTERVAL_MS: &str = "consumer.heartbeat.interval.ms";
+pub const SHARE_AUTO_OFFSET_RESET: &str = "share.auto.offset.reset";
+pub const SHARE_HEARTBEAT_INTERVAL_MS: &str = "share.heartbeat.interval.ms";
+pub const SHARE_ISOLATION_LEVEL: &str = "share.isolation.level";
+pub const SHARE_RECORD_LOCK_DURATION_MS: &str = "share.record.lock.duration.ms";
+pub const SHARE_SESSION_TIMEOUT_MS: &str = "share.session.timeout.ms";
 
 /// Which way groups that have members may go over between the classic protocol and KIP-848's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +64,8 @@ impl FromStr for MigrationPolicy {
 /// One setting of groups.
 pub struct GroupSetting {
     pub definition: Definition,
-    /// The broker setting whose value holds for a group that does not set this.
-    pub server: &'static str,
+    /// The broker setting whose value holds for a group that does not set this; else its own default does.
+    pub server: Option<&'static str>,
     /// The broker settings with the least and the greatest value.
     pub bounds: Option<(&'static str, &'static str)>,
 }
@@ -75,7 +80,7 @@ pub const GROUP_SETTINGS: &[GroupSetting] = &[
             check: Check::AtLeast(1),
             documentation: "Time between two heartbeats that members of the consumer group are told to keep.",
         },
-        server: "group.consumer.heartbeat.interval.ms",
+        server: Some("group.consumer.heartbeat.interval.ms"),
         bounds: Some(("group.consumer.min.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms")),
     },
     GroupSetting {
@@ -86,8 +91,63 @@ pub const GROUP_SETTINGS: &[GroupSetting] = &[
             check: Check::AtLeast(1),
             documentation: "Time after which a silent member of the consumer group is put out.",
         },
-        server: "group.consumer.session.timeout.ms",
+        server: Some("group.consumer.session.timeout.ms"),
         bounds: Some(("group.consumer.min.session.timeout.ms", "group.consumer.max.session.timeout.ms")),
+    },
+    GroupSetting {
+        definition: Definition {
+            name: SHARE_AUTO_OFFSET_RESET,
+            value_type: ValueType::String,
+            default: Some("latest"),
+            check: Check::OneOf(&["earliest", "latest"]),
+            documentation: "Where the share group begins with a partition that it has never read.",
+        },
+        server: None,
+        bounds: None,
+    },
+    GroupSetting {
+        definition: Definition {
+            name: SHARE_HEARTBEAT_INTERVAL_MS,
+            value_type: ValueType::Int,
+            default: Some("5000"),
+            check: Check::Between(5_000, 15_000),
+            documentation: "Time between two heartbeats that members of the share group are told to keep.",
+        },
+        server: None,
+        bounds: None,
+    },
+    GroupSetting {
+        definition: Definition {
+            name: SHARE_ISOLATION_LEVEL,
+            value_type: ValueType::String,
+            default: Some("read_uncommitted"),
+            check: Check::OneOf(&["read_committed", "read_uncommitted"]),
+            documentation: "Whether the share group is given records of transactions that are open or aborted.",
+        },
+        server: None,
+        bounds: None,
+    },
+    GroupSetting {
+        definition: Definition {
+            name: SHARE_RECORD_LOCK_DURATION_MS,
+            value_type: ValueType::Int,
+            default: Some("30000"),
+            check: Check::Between(15_000, 60_000),
+            documentation: "Time for which a record is locked for the member of the share group that acquired it.",
+        },
+        server: None,
+        bounds: None,
+    },
+    GroupSetting {
+        definition: Definition {
+            name: SHARE_SESSION_TIMEOUT_MS,
+            value_type: ValueType::Int,
+            default: Some("45000"),
+            check: Check::Between(45_000, 60_000),
+            documentation: "Time after which a silent member of the share group is put out.",
+        },
+        server: None,
+        bounds: None,
     },
 ];
 
@@ -157,9 +217,11 @@ mod tests {
     fn every_setting_stands_on_broker_settings_that_there_are() {
         let broker = BrokerSettings::default();
         for setting in GROUP_SETTINGS {
-            assert_eq!(server_value(&broker, setting.server).as_deref(), setting.definition.default);
-            let (min, max) = setting.bounds.unwrap();
-            assert!(server_number(&broker, min).is_some() && server_number(&broker, max).is_some());
+            if let Some(server) = setting.server {
+                assert_eq!(server_value(&broker, server).as_deref(), setting.definition.default);
+            }
+            let bounds = setting.bounds.into_iter().flat_map(|(min, max)| [min, max]);
+            assert!(bounds.into_iter().all(|bound| server_number(&broker, bound).is_some()));
         }
     }
 }

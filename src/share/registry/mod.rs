@@ -19,11 +19,15 @@ use tokio::sync::Notify;
 use super::membership::Membership;
 use super::partition::SharePartition;
 use super::stored;
-use super::{ShareError, ShareSettings};
+use super::{Reset, ShareError, ShareSettings};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::group::{GroupType, Groups};
 use crate::model::ids::PartitionId;
+use crate::model::settings::group::{
+    SHARE_AUTO_OFFSET_RESET, SHARE_HEARTBEAT_INTERVAL_MS, SHARE_ISOLATION_LEVEL, SHARE_RECORD_LOCK_DURATION_MS,
+    SHARE_SESSION_TIMEOUT_MS, own_number,
+};
 use crate::store::StoreError;
 
 mod admin;
@@ -124,8 +128,25 @@ impl Shares {
     }
 
     /// The settings of a group: the broker's, unless it has its own.
-    pub fn settings_of(&self, _group_id: &str) -> ShareSettings {
-        self.settings
+    pub fn settings_of(&self, group_id: &str) -> ShareSettings {
+        let own = self.names.config(group_id);
+        let number = |name, default| own_number(&own, name).unwrap_or(default);
+        let is = |name, value: &str| own.get(name).is_some_and(|own| own == value);
+        let settings = self.settings;
+        let reset = match own.get(SHARE_AUTO_OFFSET_RESET).map(String::as_str) {
+            Some("earliest") => Reset::Earliest,
+            Some("latest") => Reset::Latest,
+            // Values were judged when they were set.
+            Some(_) | None => settings.reset,
+        };
+        ShareSettings {
+            session_timeout_ms: number(SHARE_SESSION_TIMEOUT_MS, settings.session_timeout_ms),
+            heartbeat_interval_ms: number(SHARE_HEARTBEAT_INTERVAL_MS, settings.heartbeat_interval_ms),
+            lock_duration_ms: number(SHARE_RECORD_LOCK_DURATION_MS, settings.lock_duration_ms),
+            read_committed: settings.read_committed || is(SHARE_ISOLATION_LEVEL, "read_committed"),
+            reset,
+            ..settings
+        }
     }
 
     /// Fires timers until it is dropped.
