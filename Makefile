@@ -16,10 +16,10 @@ build: setup
 ## Every test: clients first, so that the summaries of cargo close the output
 test: setup
 	cargo test --release --locked --lib --bins --tests --no-run
-	compat/run --available
+	compat/run --available --short
 	cargo test --release --locked --lib --bins --tests
 
-## Every client; fails when one cannot run here
+## Every client and the jobs that take minutes; fails when one cannot run here
 compat: build
 	compat/run
 

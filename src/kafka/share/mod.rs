@@ -18,8 +18,6 @@ mod acknowledge;
 mod fetch;
 mod members;
 mod offsets;
-#[cfg(test)]
-mod tests;
 mod wire;
 
 pub use acknowledge::share_acknowledge;

@@ -214,6 +214,15 @@ mod tests {
     }
 
     #[test]
+    fn share_groups_have_settings_of_their_own() {
+        assert_eq!(judged(SHARE_AUTO_OFFSET_RESET, "earliest"), Ok(()));
+        assert_eq!(judged(SHARE_ISOLATION_LEVEL, "read_committed"), Ok(()));
+        assert!(judged(SHARE_AUTO_OFFSET_RESET, "never").is_err());
+        assert!(judged(SHARE_RECORD_LOCK_DURATION_MS, "1").is_err());
+        assert!(GROUP_SETTINGS.is_sorted_by_key(|setting| setting.definition.name), "they are told in this order");
+    }
+
+    #[test]
     fn every_setting_stands_on_broker_settings_that_there_are() {
         let broker = BrokerSettings::default();
         for setting in GROUP_SETTINGS {
