@@ -130,6 +130,12 @@ impl Entry {
         self.producer_epoch
     }
 
+    /// It is in a transaction of which no batch is known: they were trimmed away, and a crash came before the next
+    /// snapshot. Like a producer that is unknown it may go on with any sequence.
+    fn has_lost_sequences(&self) -> bool {
+        self.len == 0 && self.transaction.is_some()
+    }
+
     /// The batches kept, oldest first.
     pub fn batches(&self) -> &[Appended] {
         self.kept.get(..self.len).unwrap_or_default()
@@ -234,6 +240,9 @@ impl Producers {
         };
         let last_sequence = entry.last_sequence();
         if producer_epoch == entry.producer_epoch {
+            if entry.has_lost_sequences() {
+                return Ok(Check::Append);
+            }
             let last = sequence_after(base_sequence, records_count.saturating_sub(1));
             let again = |batch: &&Appended| batch.first_sequence == base_sequence && batch.last_sequence == last;
             if let Some(batch) = entry.batches().iter().find(again) {
@@ -295,6 +304,11 @@ impl Producers {
         let entry = self.entry(marker.producer_id, marker.producer_epoch);
         if marker.producer_epoch > entry.producer_epoch {
             entry.begin_epoch(marker.producer_epoch);
+        } else if entry.has_lost_sequences() {
+            // Its epoch goes on behind the marker, and with it sequences that nobody knows.
+            self.entries.remove(&marker.producer_id);
+            self.transactions -= 1;
+            return;
         }
         entry.coordinator_epoch = entry.coordinator_epoch.max(marker.coordinator_epoch);
         entry.last_append_ms = append_ms;

@@ -203,17 +203,6 @@ async fn a_producer_is_forgotten_when_it_was_silent_for_too_long() {
 }
 
 #[tokio::test]
-async fn transactions_are_refused_as_not_allowed() {
-    let broker = Broker::start().await;
-    broker.create_topic("t", 1).await;
-    let mut client = broker.connect().await;
-    let request = produce("t", 0, batch(&["v"]), -1)
-        .with_transactional_id(Some(kafka_protocol::messages::TransactionalId("x".to_owned().into())));
-    let refused = only(client.call(request, PRODUCE).await);
-    assert_eq!(refused.error_code, ResponseError::TransactionalIdAuthorizationFailed.code());
-}
-
-#[tokio::test]
 async fn log_append_time_replaces_what_the_client_says() {
     let broker = Broker::start().await;
     broker.create_with("t", &[("message.timestamp.type", "LogAppendTime")]).await;

@@ -75,7 +75,8 @@ fn decode<R: Request>(mut frame: Bytes, version: i16) -> i32 {
 
 pub fn all(topic_id: Uuid) -> Vec<Sample> {
     let share_groups = share_groups(topic_id);
-    let all = [records(topic_id), transactions(), groups(), share_groups, topics(), settings(), cluster(), clients()];
+    let groups = [groups(), consumer_groups(), share_groups].into_iter().flatten().collect();
+    let all = [records(topic_id), transactions(), groups, topics(), settings(), cluster(), clients()];
     all.into_iter().flatten().collect()
 }
 
@@ -166,6 +167,22 @@ fn transactions() -> Vec<Sample> {
             let request = if version >= 1 { request.with_duration_filter(5) } else { request };
             if version >= 2 { request.with_transactional_id_pattern(Some(text("i."))) } else { request }
         }),
+    ]
+}
+
+fn consumer_groups() -> Vec<Sample> {
+    let id = || GroupId(text("consumers"));
+    vec![
+        // First, so that the other finds the group.
+        sample(move |_| {
+            ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(id())
+                .with_member_id(text("member"))
+                .with_rebalance_timeout_ms(60_000)
+                .with_subscribed_topic_names(Some(vec![topic("t")]))
+                .with_topic_partitions(Some(Vec::new()))
+        }),
+        sample(move |_| ConsumerGroupDescribeRequest::default().with_group_ids(vec![id()])),
     ]
 }
 

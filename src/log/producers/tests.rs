@@ -309,3 +309,26 @@ proptest! {
         let _ = Producers::decode(&garbage);
     }
 }
+
+#[test]
+fn a_producer_whose_batches_were_trimmed_away_goes_on_with_any_sequence() {
+    let mut producers = Producers::default();
+    producers.restore_open(ID, 3, 100);
+    assert_eq!(producers.check(ID, 3, 17, 2), Ok(Check::Append));
+    assert!(producers.check(ID, 2, 17, 2).is_err(), "it is fenced by its epoch all the same");
+    assert!(producers.check(ID, 4, 17, 2).is_err(), "a new epoch begins at 0");
+    let mut other = producers.clone();
+    producers.record(ID, 3, appended(17, 2, 110, 5));
+    producers.begin(ID, 110);
+    assert!(producers.check(ID, 3, 17, 1).is_err());
+    producers.mark(&marker(ID, 3, 0), 6);
+    assert_eq!(producers.check(ID, 3, 19, 1), Ok(Check::Append));
+    // With the old flow of transactions the epoch goes on.
+    other.mark(&marker(ID, 3, 0), 6);
+    assert_eq!((other.check(ID, 3, 17, 1), other.len()), (Ok(Check::Append), 0));
+    // With the new one it does not.
+    other.restore_open(ID, 3, 100);
+    other.mark(&marker(ID, 4, 0), 6);
+    assert!(other.check(ID, 3, 17, 1).is_err() && other.check(ID, 4, 1, 1).is_err());
+    assert_eq!(other.check(ID, 4, 0, 1), Ok(Check::Append));
+}
