@@ -58,6 +58,16 @@ struct Key {
     shard: ShardOrdinal,
 }
 
+impl Key {
+    fn new(stream: &Stream, consumer: &Consumer, shard: ShardOrdinal) -> Key {
+        Key { stream: stream.id, consumer: consumer.name.clone(), created_ms: consumer.created_ms, shard }
+    }
+}
+
+fn is_recent(since_ms: i64, now_ms: i64) -> bool {
+    now_ms.saturating_sub(since_ms) < TAKEOVER_MS
+}
+
 struct Entry {
     id: u64,
     /// When it began, by [`Clock::tick_ms`].
@@ -132,7 +142,7 @@ impl Dispatcher {
     ) -> Result<Subscription, Occupied> {
         let now_ms = self.clock.tick_ms();
         let shard = span.shard.ordinal;
-        let key = Key { stream: stream.id, consumer: consumer.name.clone(), created_ms: consumer.created_ms, shard };
+        let key = Key::new(stream, consumer, shard);
         let (id, taken_over) = self.enter(&key, now_ms)?;
         Ok(Subscription {
             broker: broker.clone(),
@@ -151,17 +161,24 @@ impl Dispatcher {
         })
     }
 
+    /// Whether the consumer has subscribed to the shard so recently that nothing may take over yet.
+    pub fn is_occupied(&self, stream: &Stream, consumer: &Consumer, shard: ShardOrdinal) -> bool {
+        let before = self.subscribed.lock().by_key.get(&Key::new(stream, consumer, shard)).map(|entry| entry.since_ms);
+        before.is_some_and(|since_ms| is_recent(since_ms, self.clock.tick_ms()))
+    }
+
     fn enter(&self, key: &Key, now_ms: i64) -> Result<(u64, watch::Receiver<bool>), Occupied> {
         let mut subscribed = self.subscribed.lock();
-        let is_recent = |entry: &Entry| now_ms.saturating_sub(entry.since_ms) < TAKEOVER_MS;
         if let Some(before) = subscribed.by_key.get(key) {
-            if is_recent(before) {
+            if is_recent(before.since_ms, now_ms) {
                 return Err(Occupied);
             }
             before.taken_over.send_replace(true);
         }
         if subscribed.by_key.len() >= subscribed.prune_at.max(PRUNE_FROM) {
-            subscribed.by_key.retain(|_, entry| is_recent(entry) || entry.taken_over.receiver_count() > 0);
+            subscribed
+                .by_key
+                .retain(|_, entry| is_recent(entry.since_ms, now_ms) || entry.taken_over.receiver_count() > 0);
             subscribed.prune_at = 2 * subscribed.by_key.len();
         }
         let id = subscribed.next_id;
@@ -177,7 +194,7 @@ impl Drop for Place {
         let now_ms = self.dispatcher.clock.tick_ms();
         let mut subscribed = self.dispatcher.subscribed.lock();
         // A recent one goes on to keep the consumer from subscribing again.
-        let is_done = |entry: &Entry| entry.id == self.id && now_ms.saturating_sub(entry.since_ms) >= TAKEOVER_MS;
+        let is_done = |entry: &Entry| entry.id == self.id && !is_recent(entry.since_ms, now_ms);
         if subscribed.by_key.get(&self.key).is_some_and(is_done) {
             subscribed.by_key.remove(&self.key);
         }

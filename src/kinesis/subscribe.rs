@@ -24,7 +24,8 @@ use crate::broker::shards::{Page, Span};
 use crate::fanout::{End, News, Subscription};
 use crate::http::codec::encode;
 use crate::http::{Event, EventStream, Failure, Timestamp};
-use crate::model::attributes::Transition;
+use crate::model::attributes::{Consumer, Transition};
+use crate::model::ids::ShardOrdinal;
 
 /// Events that wait for the connection.
 const EVENTS_WAITING: usize = 1;
@@ -76,17 +77,14 @@ pub async fn subscribe_to_shard(cx: Context, input: SubscribeToShard) -> Result<
     let ordinal = arn::shard_ordinal(&shard_id).ok_or_else(|| Error::shard_not_found(home, &stream.name, &shard_id))?;
     let span = stream.span(ordinal);
     let span = span.ok_or_else(|| Error::shard_does_not_exist(home, &stream.name, &ordinal.to_string()))?;
-    let asked = SubscriptionKey {
-        stream: stream.id,
-        consumer: consumer.name.clone(),
-        created_ms: consumer.created_ms,
-        shard: ordinal,
-    };
-    let clock = cx.door.broker.clock();
-    if cx.door.config.control_rates && !cx.door.rates.take_subscription(asked, clock.tick_ms()) {
-        let arn = home.consumer_arn(&stream.name, &consumer.name, consumer.created_ms);
-        return Err(Error::LimitExceeded(format!("Rate exceeded for consumer {arn} and shard {ordinal}")));
+    let told =
+        Told { shard: ordinal.to_string(), consumer: consumer.name.clone(), cx: cx.clone(), stream: stream.clone() };
+    let fits = take_call(&cx, &stream, consumer, ordinal);
+    // Said whatever the rate is, as clients wait for the former subscription to end by it.
+    if cx.door.fanout.is_occupied(&stream, consumer, ordinal) {
+        return Err(told.occupied());
     }
+    fits?;
     let position = input.starting_position.unwrap_or_default();
     let start = Start {
         operation: "SubscribeToShard",
@@ -98,12 +96,22 @@ pub async fn subscribe_to_shard(cx: Context, input: SubscribeToShard) -> Result<
     if input.dry_run == Some(true) {
         return Err(Error::DryRun);
     }
-    let told = Told { shard: ordinal.to_string(), consumer: consumer.name.clone(), cx: cx.clone(), stream };
-    let subscribed = cx.door.fanout.subscribe(&cx.door.broker, &told.stream, consumer, &span, next);
+    let subscribed = cx.door.fanout.subscribe(&cx.door.broker, &stream, consumer, &span, next);
     let subscription = subscribed.map_err(|_| told.occupied())?;
     let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
     tokio::spawn(push(told, subscription, sender));
     Ok(EventStream(receiver))
+}
+
+/// One more call for the consumer and the shard, whatever comes of it.
+fn take_call(cx: &Context, stream: &Stream, consumer: &Consumer, shard: ShardOrdinal) -> Result<(), Error> {
+    let Consumer { name, created_ms, .. } = consumer;
+    let asked = SubscriptionKey { stream: stream.id, consumer: name.clone(), created_ms: *created_ms, shard };
+    if cx.door.config.control_rates && !cx.door.rates.take_subscription(asked, cx.door.broker.clock().tick_ms()) {
+        let arn = cx.door.home.consumer_arn(&stream.name, name, *created_ms);
+        return Err(Error::LimitExceeded(format!("Rate exceeded for consumer {arn} and shard {shard}")));
+    }
+    Ok(())
 }
 
 /// What the texts of a subscription's errors name.
