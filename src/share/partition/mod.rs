@@ -201,7 +201,12 @@ impl SharePartition {
         let mut at = from.max(self.start);
         let mut passed = false;
         for batch in batches {
-            if taken.records >= want.records_max || (batch.base_offset >= self.end && self.is_full(bounds)) {
+            if taken.records >= want.records_max {
+                break;
+            }
+            if batch.base_offset >= self.end && self.is_full(bounds) {
+                // What is gone from a full window makes room in it.
+                passed |= self.pass(at..self.end);
                 break;
             }
             passed |= self.pass(at..batch.base_offset);
