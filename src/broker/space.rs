@@ -155,6 +155,10 @@ impl Broker {
         let mut done = None;
         {
             let _turn = self.rewriting.take().await;
+            if partition.trims_producers(offset) {
+                // What recovery would have read from the batches that go: queued before they do.
+                partition.snapshot_producers(|batch| drop(self.writer.commit_meta(batch)));
+            }
             let freed = partition.trim(offset, |batch| done = Some(self.writer.commit_meta(batch)));
             self.metrics.retention_deleted(freed);
         }

@@ -151,6 +151,13 @@ impl Partition {
         self.deleted.load(Ordering::Acquire)
     }
 
+    /// Whether a trim to `log_start` forgets segments that tell what idempotent producers have written.
+    pub fn trims_producers(&self, log_start: Offset) -> bool {
+        let index = self.index.read();
+        let mut gone = index.segments.iter().take_while(|segment| segment.closed && segment.end_offset <= log_start);
+        gone.any(|segment| segment.has_producers)
+    }
+
     /// Moves the start of the log to `log_start` (never back, never past the end) and forgets segments that lie
     /// before it; the commit is queued with `submit` before the lock is released. Returns the bytes forgotten.
     pub fn trim(&self, log_start: Offset, submit: impl FnOnce(Batch)) -> u64 {
