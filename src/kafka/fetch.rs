@@ -323,22 +323,10 @@ fn pause_ms(cx: &Context, round: &Round) -> i64 {
     for look in &round.looks {
         let Some((log, pipe)) = look.log.as_ref().and_then(|log| Some((log, log.pipe.as_ref()?))) else { continue };
         let bytes = look.data.records.as_ref().map_or(0, Bytes::len);
-        let wait_ms = if log.withheld_ms > 0 {
-            pipe.turn_away();
-            log.withheld_ms
-        } else if bytes > 0 {
-            pipe.charge(bytes as u64, now_ms)
-        } else {
-            0
-        };
         let more = log.next_offset < log.end;
-        supplies.push((&log.stream, Supply { wait_ms, more }));
+        supplies.push((&log.stream, Supply::charge(pipe, log.withheld_ms, bytes, more, now_ms)));
     }
-    let pause_ms = throttle::pause_ms(supplies.iter().map(|(_, supply)| *supply));
-    if pause_ms > 0 {
-        throttle::count(supplies.iter().filter(|(_, supply)| supply.wait_ms > 0).map(|(stream, _)| *stream), pause_ms);
-    }
-    pause_ms
+    throttle::pause_for(&supplies)
 }
 
 fn count_out(look: &Look) {

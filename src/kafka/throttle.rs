@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kafka_protocol::messages::*;
 
-use crate::broker::Stream;
+use crate::broker::{ReadPipe, Stream};
 
 /// A consumer's heartbeats may share the connection, and no group's session is shorter than 6 seconds. What is owed
 /// beyond is not forgotten: the next fetch is told the rest.
@@ -118,8 +118,32 @@ pub struct Supply {
     pub more: bool,
 }
 
+impl Supply {
+    /// Charges the shard's pipe for `bytes` that go out; `withheld_ms` is until it lets through what could not.
+    pub fn charge(pipe: &ReadPipe, withheld_ms: i64, bytes: usize, more: bool, now_ms: i64) -> Supply {
+        let wait_ms = if withheld_ms > 0 {
+            pipe.turn_away();
+            withheld_ms
+        } else if bytes > 0 {
+            pipe.charge(bytes as u64, now_ms)
+        } else {
+            0
+        };
+        Supply { wait_ms, more }
+    }
+}
+
+/// For how long a connection that reads these streams is to pause; counted for those that bring the pause.
+pub fn pause_for(supplies: &[(&Arc<Stream>, Supply)]) -> i64 {
+    let pause_ms = pause_ms(supplies.iter().map(|(_, supply)| *supply));
+    if pause_ms > 0 {
+        count(supplies.iter().filter(|(_, supply)| supply.wait_ms > 0).map(|(stream, _)| *stream), pause_ms);
+    }
+    pause_ms
+}
+
 /// For how long a client that reads these is to pause.
-pub fn pause_ms(supplies: impl Iterator<Item = Supply>) -> i64 {
+fn pause_ms(supplies: impl Iterator<Item = Supply>) -> i64 {
     let mut first_ms = None;
     for supply in supplies {
         match supply {
@@ -132,7 +156,7 @@ pub fn pause_ms(supplies: impl Iterator<Item = Supply>) -> i64 {
 }
 
 /// Counts a pause once for each stream that brought it.
-pub fn count<'a>(streams: impl Iterator<Item = &'a Arc<Stream>>, pause_ms: i64) {
+fn count<'a>(streams: impl Iterator<Item = &'a Arc<Stream>>, pause_ms: i64) {
     let mut counted: Vec<&Arc<Stream>> = Vec::new();
     for stream in streams {
         if !counted.iter().any(|known| known.id == stream.id) {

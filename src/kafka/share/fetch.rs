@@ -393,22 +393,10 @@ fn pause_ms(cx: &Context, round: &Round) -> i64 {
     let mut supplies = Vec::new();
     for look in round.looks.iter().filter_map(|(_, look)| look.as_ref().ok()) {
         let Some(pipe) = &look.pipe else { continue };
-        let wait_ms = if look.withheld_ms > 0 {
-            pipe.turn_away();
-            look.withheld_ms
-        } else if look.delivery.bytes > 0 {
-            pipe.charge(look.delivery.bytes as u64, now_ms)
-        } else {
-            0
-        };
         let more = cx.door.shares.next_offset(&look.share).is_some_and(|next| next < look.end);
-        supplies.push((&look.stream, Supply { wait_ms, more }));
+        supplies.push((&look.stream, Supply::charge(pipe, look.withheld_ms, look.delivery.bytes, more, now_ms)));
     }
-    let pause_ms = throttle::pause_ms(supplies.iter().map(|(_, supply)| *supply));
-    if pause_ms > 0 {
-        throttle::count(supplies.iter().filter(|(_, supply)| supply.wait_ms > 0).map(|(stream, _)| *stream), pause_ms);
-    }
-    pause_ms
+    throttle::pause_for(&supplies)
 }
 
 fn count_out(look: &Look) {
