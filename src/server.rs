@@ -23,7 +23,7 @@ use crate::reaper;
 use crate::scaler;
 use crate::security::Access;
 use crate::share::{self, ShareSettings, Shares};
-use crate::store::rocks::{OpenError, RocksOptions, RocksStore};
+use crate::store::rocks::{OpenError, Released, RocksOptions, RocksStore};
 use crate::store::{Store, StoreError};
 use crate::txn::{Transactions, TxnSettings};
 
@@ -51,6 +51,8 @@ pub struct Server {
     doors: Vec<JoinHandle<()>>,
     workers: JoinSet<()>,
     grace_ms: i64,
+    /// The data folder, where this server has opened it.
+    folder: Option<Released>,
 }
 
 impl Server {
@@ -61,7 +63,9 @@ impl Server {
         let store = tokio::task::spawn_blocking(move || RocksStore::open(&dir, options))
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??;
-        Server::serve(config, clock, Arc::new(store), bound).await
+        let folder = store.released();
+        let server = Server::serve(config, clock, Arc::new(store), bound).await?;
+        Ok(Server { folder: Some(folder), ..server })
     }
 
     /// The same on a store that is open already (tests: `store::memory`).
@@ -128,7 +132,16 @@ impl Server {
             doors.push(tokio::spawn(accept(listener, index, door.clone(), budget.clone(), places.clone())));
         }
         let kafka_addrs = kafka.iter().map(|(_, bound)| *bound).collect();
-        Ok(Server { kafka_addrs, http_addr, broker, stopping, doors, workers, grace_ms: config.shutdown_grace })
+        Ok(Server {
+            kafka_addrs,
+            http_addr,
+            broker,
+            stopping,
+            doors,
+            workers,
+            grace_ms: config.shutdown_grace,
+            folder: None,
+        })
     }
 
     /// Where each Kafka listener is bound, in the configuration's order.
@@ -144,7 +157,8 @@ impl Server {
         &self.broker
     }
 
-    /// Takes no more requests, answers those under way for at most the grace, writes what is queued and closes.
+    /// Takes no more requests, answers those under way for at most the grace, writes what is queued and closes. The data
+    /// folder is free when this returns.
     pub async fn shutdown(mut self) -> Result<(), StoreError> {
         self.stopping.send_replace(true);
         let clock = self.broker.clock().clone();
@@ -156,7 +170,14 @@ impl Server {
             }
         }
         self.workers.shutdown().await;
-        self.broker.close().await
+        let Server { broker, folder, .. } = self;
+        let closed = broker.close().await;
+        drop(broker);
+        // What was stopped may have left work on a blocking thread, which ends by itself.
+        if let Some(folder) = folder {
+            folder.wait().await;
+        }
+        closed
     }
 }
 

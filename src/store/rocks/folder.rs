@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use tokio::sync::watch;
+
 use super::{OpenError, Volume};
 
 const LOCK_FILE: &str = "anabranch.lock";
@@ -14,7 +16,18 @@ const PROBE_FILE: &str = "direct-io.probe";
 
 /// Holds the folder until it is dropped.
 pub(super) struct FolderLock {
-    _file: File,
+    file: File,
+    held: watch::Sender<()>,
+}
+
+/// Tells when a folder is free again.
+pub struct Released(watch::Receiver<()>);
+
+impl Released {
+    pub async fn wait(mut self) {
+        // Nothing is ever sent: the wait ends with the sender.
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 impl FolderLock {
@@ -33,7 +46,19 @@ impl FolderLock {
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
-        Ok(FolderLock { _file: file })
+        Ok(FolderLock { file, held: watch::Sender::new(()) })
+    }
+
+    pub(super) fn released(&self) -> Released {
+        Released(self.held.subscribe())
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a process being started holds a copy of it. Should this fail, the lock
+        // goes with the last copy.
+        let _ = self.file.unlock();
     }
 }
 

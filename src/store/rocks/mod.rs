@@ -21,6 +21,7 @@ use rocksdb::{
 
 use super::{Batch, Family, Figures, Op, Page, Scan, Start, Store, StoreError, Volume};
 use folder::FolderLock;
+pub use folder::Released;
 pub use options::RocksOptions;
 
 mod folder;
@@ -45,7 +46,7 @@ pub struct RocksStore {
     /// Why no more commits are taken.
     stopped: Mutex<Option<String>>,
     /// Released after `db` is closed: fields drop in this order.
-    _lock: FolderLock,
+    lock: FolderLock,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +77,12 @@ impl RocksStore {
         if let Some(name) = missing {
             return Err(unusable(format!("it has no column family {name}")));
         }
-        Ok(RocksStore { db, write_buffer_bytes: setup.write_buffer_bytes, stopped: Mutex::new(None), _lock: lock })
+        Ok(RocksStore { db, write_buffer_bytes: setup.write_buffer_bytes, stopped: Mutex::new(None), lock })
+    }
+
+    /// When the folder is free again: once the last who reads or writes here has let go of this store.
+    pub fn released(&self) -> Released {
+        self.lock.released()
     }
 
     pub fn write_buffer_bytes(&self) -> usize {
