@@ -1,0 +1,149 @@
+use std::collections::HashSet;
+
+use super::declare::NAMES;
+use super::*;
+
+/// Every sample of the text, as `name{labels}` and value; panics on a line that is not Prometheus' text format.
+fn samples(text: &str) -> Vec<(String, f64)> {
+    let mut typed = HashSet::new();
+    let mut samples = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(typed.insert(name.to_owned()), "{name} has two types");
+        } else if !line.starts_with("# HELP ") {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            assert!(typed.contains(name) || family.is_some_and(|family| typed.contains(family)), "{line}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{line}");
+            samples.push((series.to_owned(), value.parse().unwrap()));
+        }
+    }
+    samples
+}
+
+fn value(text: &str, series: &str) -> Option<f64> {
+    samples(text).into_iter().find(|(name, _)| name == series).map(|(_, value)| value)
+}
+
+fn count(text: &str, prefix: &str) -> usize {
+    samples(text).iter().filter(|(name, _)| name.starts_with(prefix)).count()
+}
+
+#[test]
+fn everything_declared_appears() {
+    let metrics = Metrics::new(10);
+    metrics.api("Produce").observe("NONE", 0.002);
+    metrics.operation("PutRecords").observe("ResourceNotFoundException", 0.002);
+    metrics.stream("orders");
+    drop(metrics.connection_opened());
+    metrics.connection_refused("too_many");
+    metrics.quota_paused("producer_byte_rate", 1);
+    drop(metrics.http_connection_opened());
+    metrics.http_refused("signature");
+    metrics.store_commit(0.001, 3);
+    let text = metrics.render(|scrape| {
+        scrape.partition("orders", 0, 1, 2, 3);
+        scrape.group_lag("g", "orders", 0, 1);
+        scrape.share_backlog("s", "orders", 0, 1);
+        scrape.groups("classic", "Stable", 1);
+        scrape.store_disk("files", 1);
+        scrape.store_memory("memtables", 1);
+    });
+    for name in NAMES {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+        assert!(samples(&text).iter().any(|(series, _)| series.starts_with(name)), "{name} has no sample");
+    }
+    let build = format!(
+        "anabranch_build_info{{arch=\"{}\",os=\"{}\",version=\"{}\"}}",
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(value(&text, &build), Some(1.0));
+    #[cfg(target_os = "linux")]
+    assert!(value(&text, "process_resident_memory_bytes").unwrap() > 0.0);
+}
+
+#[test]
+fn requests_are_counted_by_error_and_timed() {
+    let metrics = Metrics::new(10);
+    let produce = metrics.api("Produce");
+    produce.observe("NONE", 0.0002);
+    produce.observe("NONE", 40.0);
+    produce.observe("CORRUPT_MESSAGE", 0.0002);
+    let text = metrics.render(|_| ());
+    let requests =
+        |error: &str| value(&text, &format!("anabranch_kafka_requests_total{{api=\"Produce\",error=\"{error}\"}}"));
+    assert_eq!((requests("NONE"), requests("CORRUPT_MESSAGE")), (Some(2.0), Some(1.0)));
+    let within = |seconds: &str| {
+        value(&text, &format!("anabranch_kafka_request_seconds_bucket{{api=\"Produce\",le=\"{seconds}\"}}"))
+    };
+    assert_eq!((within("0.0001"), within("0.00025"), within("30")), (Some(0.0), Some(2.0), Some(2.0)));
+    assert_eq!(within("+Inf"), Some(3.0));
+}
+
+#[test]
+fn open_connections_go_down_again() {
+    let metrics = Metrics::new(10);
+    let first = metrics.connection_opened();
+    let _second = metrics.connection_opened();
+    drop(first);
+    let text = metrics.render(|_| ());
+    assert_eq!(value(&text, "anabranch_kafka_connections"), Some(1.0));
+    assert_eq!(value(&text, "anabranch_kafka_connections_total"), Some(2.0));
+}
+
+#[test]
+fn topics_beyond_the_bound_share_one_series() {
+    let metrics = Metrics::new(2);
+    let streams: Vec<_> = ["a", "b", "c", "d", "_other"].map(|topic| metrics.stream(topic)).into();
+    for stream in &streams {
+        stream.bytes_in.inc_by(10);
+    }
+    metrics.stream("a").bytes_in.inc_by(1);
+    let text = metrics.render(|_| ());
+    let bytes = |text: &str, topic: &str| value(text, &format!("anabranch_bytes_in_total{{topic=\"{topic}\"}}"));
+    assert_eq!(count(&text, "anabranch_bytes_in_total"), 3);
+    assert_eq!((bytes(&text, "a"), bytes(&text, "b"), bytes(&text, "_other")), (Some(11.0), Some(10.0), Some(30.0)));
+
+    // A deleted topic's series vanish and make room; what is folded stays, whatever a client called its topic.
+    for topic in ["a", "c", "_other"] {
+        metrics.forget_stream(topic);
+    }
+    streams[0].bytes_in.inc();
+    metrics.stream("e").bytes_in.inc();
+    let text = metrics.render(|_| ());
+    assert_eq!((bytes(&text, "a"), bytes(&text, "e"), bytes(&text, "_other")), (None, Some(1.0), Some(30.0)));
+}
+
+#[test]
+fn what_a_scrape_does_not_write_is_gone() {
+    let metrics = Metrics::new(2);
+    let text = metrics.render(|scrape| {
+        for partition in 0..4 {
+            scrape.partition("orders", partition, 100, 5, 10);
+            scrape.group_lag("g", "orders", partition, 7);
+        }
+        scrape.groups("classic", "Stable", 1);
+    });
+    let lag = "anabranch_group_lag_records{group=\"_other\",partition=\"_other\",topic=\"_other\"}";
+    assert_eq!(count(&text, "anabranch_partition_size_bytes"), 3);
+    assert_eq!(value(&text, "anabranch_partition_size_bytes{partition=\"1\",topic=\"orders\"}"), Some(100.0));
+    assert_eq!(value(&text, "anabranch_partition_log_end_offset{partition=\"_other\",topic=\"_other\"}"), Some(20.0));
+    assert_eq!((count(&text, "anabranch_group_lag_records"), value(&text, lag)), (3, Some(14.0)));
+
+    let text = metrics.render(|scrape| scrape.partition("orders", 0, 1, 2, 3));
+    assert_eq!(count(&text, "anabranch_partition_"), 3);
+    assert_eq!(value(&text, "anabranch_partition_size_bytes{partition=\"0\",topic=\"orders\"}"), Some(1.0));
+    assert_eq!(count(&text, "anabranch_group"), 0);
+}
+
+#[test]
+fn names_of_clients_are_escaped() {
+    let metrics = Metrics::new(2);
+    let text = metrics.render(|scrape| scrape.group_lag("a\"b\\c\nd", "t", 0, 1));
+    assert_eq!(count(&text, "anabranch_group_lag_records{group=\"a\\\"b\\\\c\\nd\""), 1);
+}
