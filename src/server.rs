@@ -343,7 +343,13 @@ fn reset(kinesis: &Arc<kinesis::Door>) -> Reset {
 /// Writes the gauges that are read when someone looks.
 fn collect(scrape: &Scrape, broker: &Broker, groups: &Groups, shares: &Shares) {
     scrape.uptime_ms(broker.clock().tick_ms());
+    let tick_ms = broker.clock().tick_ms();
     for stream in broker.streams() {
+        let (lineage, attributes) = (stream.lineage(), stream.attributes());
+        let is_shard = |shard| lineage.shard(shard).is_some();
+        stream.metrics.retain(is_shard, |consumer| attributes.consumer(consumer).is_some());
+        let open = lineage.open_count() as usize;
+        scrape.stream(&stream.metrics, open, lineage.shards().len() - open, tick_ms);
         for (index, partition) in stream.partitions().iter().enumerate() {
             let extent = partition.extent();
             scrape.partition(&stream.name, index as i32, extent.bytes, extent.log_start, extent.end);

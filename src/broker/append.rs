@@ -109,16 +109,15 @@ impl Broker {
         };
         let (base_offset, append_ms, outcome) = match appended? {
             Appended::Queued { base_offset, append_ms, done } => {
-                stream.metrics.bytes_in.inc_by(bytes.len() as u64);
-                stream.metrics.records_in.inc_by(validated.records_count as u64);
                 let appending = Appending {
                     policy: settings.limits,
                     shard: shard.ordinal,
                     lineage: &state.lineage,
                     record_kib_max: state.attributes.record_kib_max,
-                    throttled: &stream.metrics.write_throttled,
+                    metrics: &stream.metrics,
                 };
                 let (records, size) = (validated.records_count as u64, bytes.len() as u64);
+                stream.metrics.incoming(shard.ordinal, records, size);
                 state.count_written(shard.partition, records, size);
                 throttle_ms = stream.gauges.charge_append(&appending, records, size, self.clock.tick_ms());
                 ((!elsewhere).then_some(base_offset), append_ms, done)

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::broker::Stream;
 use crate::broker::capacity::{ANSWER_BYTES_MAX, Bucket, Pipe, ReadGauge, Verdict, WriteGauge, WriteLimits};
 use crate::broker::stream::State;
-use crate::metrics::Throttled;
+use crate::metrics::{Direction, StreamMetrics};
 use crate::model::attributes::LimitsPolicy;
 use crate::model::ids::{Offset, PartitionIndex, ShardOrdinal};
 use crate::model::shard::{Lineage, Shard};
@@ -63,7 +63,7 @@ impl Gauges {
 
     /// One batch was appended to a shard: for how long its writer is to pause. `lineage` is the stream's.
     pub fn charge_append(&self, append: &Appending, records: u64, bytes: u64, now_ms: i64) -> i64 {
-        let Appending { policy, shard, lineage, record_kib_max, throttled } = *append;
+        let Appending { policy, shard, lineage, record_kib_max, metrics } = *append;
         if policy == LimitsPolicy::Off {
             return 0;
         }
@@ -76,7 +76,7 @@ impl Gauges {
         let pause_ms = if beyond { 0 } else { gauge.charge(&limits, records, bytes, now_ms) };
         drop(gauge);
         if beyond || pause_ms > 0 {
-            throttled.count(observe);
+            metrics.throttled(Direction::Write, shard, observe);
         }
         if observe { 0 } else { pause_ms }
     }
@@ -90,7 +90,7 @@ pub(super) struct Appending<'a> {
     pub shard: ShardOrdinal,
     pub lineage: &'a Arc<Lineage>,
     pub record_kib_max: u32,
-    pub throttled: &'a Throttled,
+    pub metrics: &'a StreamMetrics,
 }
 
 impl Stream {
@@ -104,7 +104,7 @@ impl Stream {
         let policy = state.settings.limits;
         let limits = WriteLimits::new(state.attributes.record_kib_max);
         let gauges = (policy != LimitsPolicy::Off).then(|| self.gauges.of(shard, || state.lineage.clone()));
-        PutGauge { stream: self, policy, limits, gauges }
+        PutGauge { stream: self, shard, policy, limits, gauges }
     }
 
     /// Whether a call may read from `shard` through the shared pipe. One that may is to end with [`Stream::end_read`].
@@ -112,7 +112,7 @@ impl Stream {
         let policy = self.limits_policy();
         let Some(gauges) = self.gauges_of(policy, shard) else { return Verdict::Granted };
         let verdict = gauges.read.lock().begin_call(now_ms);
-        self.judged(policy, verdict, &self.metrics.read_throttled)
+        self.judged(policy, verdict, Direction::Read, shard)
     }
 
     /// Whether one more place to read `shard` from may be given out.
@@ -120,7 +120,7 @@ impl Stream {
         let policy = self.limits_policy();
         let Some(gauges) = self.gauges_of(policy, shard) else { return Verdict::Granted };
         let verdict = gauges.iterators.lock().take(ReadGauge::CALLS, 1, now_ms);
-        self.judged(policy, verdict, &self.metrics.read_throttled)
+        self.judged(policy, verdict, Direction::Read, shard)
     }
 
     /// The call gave `bytes` of `shard`; `largest` when it would have given more but for the most that one answer may
@@ -154,10 +154,10 @@ impl Stream {
         (policy != LimitsPolicy::Off).then(|| self.gauges.of(shard, || self.lineage()))
     }
 
-    fn judged(&self, policy: LimitsPolicy, verdict: Verdict, throttled: &Throttled) -> Verdict {
+    fn judged(&self, policy: LimitsPolicy, verdict: Verdict, way: Direction, shard: ShardOrdinal) -> Verdict {
         let observe = policy == LimitsPolicy::Observe;
         if !verdict.is_granted() {
-            throttled.count(observe);
+            self.metrics.throttled(way, shard, observe);
         }
         if observe { Verdict::Granted } else { verdict }
     }
@@ -166,6 +166,7 @@ impl Stream {
 /// What one request puts to one shard. See [`Stream::put_gauge`].
 pub struct PutGauge<'a> {
     stream: &'a Stream,
+    shard: ShardOrdinal,
     policy: LimitsPolicy,
     limits: WriteLimits,
     /// `None` where nothing is limited.
@@ -177,7 +178,7 @@ impl PutGauge<'_> {
     pub fn admit(&self, bytes: u64, now_ms: i64) -> Verdict {
         let Some(gauges) = &self.gauges else { return Verdict::Granted };
         let verdict = gauges.write.lock().take(&self.limits, 1, bytes, now_ms);
-        self.stream.judged(self.policy, verdict, &self.stream.metrics.write_throttled)
+        self.stream.judged(self.policy, verdict, Direction::Write, self.shard)
     }
 }
 
@@ -190,6 +191,11 @@ pub struct ReadPipe {
 }
 
 impl ReadPipe {
+    /// Counts what of the shard was given to a client.
+    pub fn count_out(&self, records: u64, bytes: u64) {
+        self.stream.metrics.outgoing(self.shard, records, bytes);
+    }
+
     /// How long to wait before anything more may be read; 0 where limits are not enforced.
     pub fn wait_ms(&self, now_ms: i64) -> i64 {
         match self.stream.limits_policy() {
@@ -206,7 +212,7 @@ impl ReadPipe {
     /// A reader found that it has to wait, and was told so.
     pub fn turn_away(&self) {
         self.with_pipe(self.stream.limits_policy(), Pipe::turn_away);
-        self.stream.metrics.read_throttled.count(false);
+        self.stream.metrics.throttled(Direction::Read, self.shard, false);
     }
 
     /// `bytes` were read. Tells how long to wait before anything more is, the turns of others on the same pipe included; 0
@@ -221,7 +227,7 @@ impl ReadPipe {
         });
         let Some((beyond, wait_ms)) = charged else { return 0 };
         if beyond || wait_ms > 0 {
-            self.stream.metrics.read_throttled.count(observe);
+            self.stream.metrics.throttled(Direction::Read, self.shard, observe);
         }
         if observe { 0 } else { wait_ms }
     }

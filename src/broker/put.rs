@@ -154,8 +154,7 @@ impl Broker {
         let new = NewBatch { bytes: &bytes, marker: None, leader_epoch, log_append_time: true, roll, data_key };
         match partition.append(&self.writer, new, now_ms)? {
             Appended::Queued { base_offset, append_ms, done } => {
-                stream.metrics.bytes_in.inc_by(bytes.len() as u64);
-                stream.metrics.records_in.inc_by(group.records as u64);
+                stream.metrics.incoming(shard.ordinal, group.records as u64, group.bytes as u64);
                 state.count_written(shard.partition, group.records as u64, group.bytes as u64);
                 Ok(Some(Queued { shard: shard.clone(), base_offset, append_ms, outcome: done }))
             }

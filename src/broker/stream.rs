@@ -86,6 +86,7 @@ impl Stream {
         traffic: Traffic,
     ) -> Stream {
         let deleted = AtomicBool::new(false);
+        metrics.enable_shard_level(&state.attributes.shard_metrics);
         Stream {
             id,
             name,

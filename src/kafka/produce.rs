@@ -24,6 +24,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::{AppendError, Stream, Terms, Ticket};
 use crate::kafka::{Context, error};
+use crate::metrics::Direction;
 use crate::model::batch::Header;
 use crate::model::ids::PartitionIndex;
 use crate::txn::state::ProducerEpoch;
@@ -104,7 +105,7 @@ fn pause_ms(topics: &[PlacedTopic]) -> i64 {
         };
         let topic_ms = topic.partitions.iter().map(|(_, placed)| queued(placed)).max().unwrap_or(0);
         if let (Some(stream), true) = (&topic.stream, topic_ms > 0) {
-            stream.metrics.write_throttled.paused(topic_ms);
+            stream.metrics.paused(Direction::Write, topic_ms);
         }
         longest_ms = longest_ms.max(topic_ms);
     }

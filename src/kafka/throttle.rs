@@ -11,6 +11,7 @@ use std::sync::Arc;
 use kafka_protocol::messages::*;
 
 use crate::broker::{ReadPipe, Stream};
+use crate::metrics::Direction;
 
 /// A consumer's heartbeats may share the connection, and no group's session is shorter than 6 seconds. What is owed
 /// beyond is not forgotten: the next fetch is told the rest.
@@ -160,7 +161,7 @@ fn count<'a>(streams: impl Iterator<Item = &'a Arc<Stream>>, pause_ms: i64) {
     let mut counted: Vec<&Arc<Stream>> = Vec::new();
     for stream in streams {
         if !counted.iter().any(|known| known.id == stream.id) {
-            stream.metrics.read_throttled.paused(pause_ms);
+            stream.metrics.paused(Direction::Read, pause_ms);
             counted.push(stream);
         }
     }

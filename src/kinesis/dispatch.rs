@@ -26,6 +26,8 @@ pub struct Context {
     pub door: Arc<Door>,
     pub principal: Principal,
     pub peer: SocketAddr,
+    /// When the request was admitted, by [`Clock::tick_micros`](crate::clock::Clock::tick_micros).
+    begun_micros: i64,
     /// What it asks to do.
     pub operation: &'static str,
     /// Of the answer; for those that encode on their own (event streams).
@@ -70,6 +72,7 @@ pub(super) fn admit<I: Input>(door: Arc<Door>, row: &'static Row, call: Call) ->
     let cx = Context {
         principal: call.principal,
         peer: call.peer,
+        begun_micros: door.broker.clock().tick_micros(),
         operation: row.operation,
         format: call.format,
         now_ms: door.broker.clock().now_ms(),
@@ -155,6 +158,11 @@ impl Context {
             }
             None => Error::stream_not_found(&self.door.home, name),
         }
+    }
+
+    /// How long this request has taken so far.
+    pub fn seconds(&self) -> f64 {
+        (self.door.broker.clock().tick_micros() - self.begun_micros) as f64 / 1e6
     }
 
     pub fn require_active(&self, stream: &str, attributes: &Attributes) -> Result<(), Error> {

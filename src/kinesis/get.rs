@@ -17,8 +17,9 @@ use super::validate::{self, Input, Pattern, REQUIRED_NAME, Rule, Violations, inp
 use crate::broker::Stream;
 use crate::broker::shards::{Page, PageLimits, Span};
 use crate::http::Timestamp;
+use crate::metrics;
 use crate::model::attributes::{RecordDistribution, Transition};
-use crate::model::ids::Offset;
+use crate::model::ids::{Offset, ShardOrdinal};
 
 input! {
     GetShardIterator about a stream {
@@ -113,29 +114,42 @@ pub async fn get_records(cx: Context, input: GetRecords) -> Result<GetRecordsOut
     if input.dry_run == Some(true) {
         return Err(Error::DryRun);
     }
+    let got = read_page(&cx, &stream, span, &position, input.limit).await;
+    stream.metrics.get_records.answered(got.is_ok(), cx.seconds());
+    got
+}
+
+async fn read_page(
+    cx: &Context,
+    stream: &Arc<Stream>,
+    span: Span,
+    position: &Position,
+    limit: Option<i32>,
+) -> Result<GetRecordsOutput, Error> {
     let (broker, shard) = (&cx.door.broker, span.shard.ordinal);
     if !stream.begin_read(shard, broker.clock().tick_ms()).is_granted() {
         return Err(Error::ProvisionedThroughputExceeded(rate_exceeded(&cx.door.home, &stream.name, shard)));
     }
-    let records_max = input.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(RECORDS_MAX);
+    let records_max = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(RECORDS_MAX);
     let limits = PageLimits { records_max, bytes_max: ANSWER_BYTES_MAX };
-    let read = broker.read_shard(&stream, &span, position.next, limits).await;
+    let read = broker.read_shard(stream, &span, position.next, limits).await;
     let (bytes, largest) = read.as_ref().map_or((0, false), |page| (page.bytes, page.full));
     stream.end_read(shard, bytes as u64, largest, broker.clock().tick_ms());
     let page = read.map_err(|error| start::read_error(&error))?;
-    count_out(&stream, &page);
+    count_out(cx, stream, shard, &page);
+    let (successful, bytes) = (page.records.len() as u64, page.bytes as u64);
+    stream.metrics.get_records.records(metrics::Records { successful, bytes, ..metrics::Records::default() });
     let (next, child_shards) = match page.ended {
         true => (None, child_shards(&stream.lineage(), shard)),
-        false => (Some(iterator(&cx, &stream, &span, page.next)?), Vec::new()),
+        false => (Some(iterator(cx, stream, &span, page.next)?), Vec::new()),
     };
     Ok(GetRecordsOutput { distribution: stream.attributes().distribution, span, page, next, child_shards })
 }
 
 /// Counts what a reader of a shard is given.
-pub fn count_out(stream: &Stream, page: &Page) {
-    stream.metrics.bytes_out.inc_by(page.bytes as u64);
-    stream.metrics.records_out.inc_by(page.records.len() as u64);
-    stream.metrics.iterator_age.observe(page.behind_ms as f64 / 1_000.0);
+fn count_out(cx: &Context, stream: &Stream, shard: ShardOrdinal, page: &Page) {
+    stream.metrics.outgoing(shard, page.records.len() as u64, page.bytes as u64);
+    stream.metrics.iterator_age(shard, page.behind_ms, cx.door.broker.clock().tick_ms());
 }
 
 /// The shard that an iterator was made for, unless it or its stream is gone.

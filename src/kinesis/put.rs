@@ -14,6 +14,7 @@ use super::validate::{self, Input, Pattern, Rule, Told, Value, Violations, text_
 use crate::broker::Stream;
 use crate::broker::put::{NewRecord, PutError, PutOutcome};
 use crate::http::Blob;
+use crate::metrics;
 use crate::model::attributes::{Attributes, RecordDistribution, Transition};
 use crate::model::hash_key;
 use crate::model::ids::ShardOrdinal;
@@ -109,16 +110,22 @@ pub async fn put_record(cx: Context, input: PutRecord) -> Result<PutRecordOutput
     if input.dry_run == Some(true) {
         return Err(Error::DryRun);
     }
+    let put = put_one(&cx, &stream, record).await;
+    stream.metrics.put_record.answered(put.is_ok(), cx.seconds());
+    put.map(|kept| PutRecordOutput { kept, encryption_type: encryption_type(&attributes) })
+}
+
+async fn put_one(cx: &Context, stream: &Stream, record: NewRecord<'_>) -> Result<Kept, Error> {
     let home = &cx.door.home;
-    let ticket = cx.door.broker.put(&stream, &[record]).map_err(|error| failed(home, &stream, &error))?;
-    match ticket.committed().await.into_iter().next() {
-        Some(PutOutcome::Kept { shard, sequence_number }) => {
-            Ok(PutRecordOutput { kept: Kept { shard, sequence_number }, encryption_type: encryption_type(&attributes) })
-        }
+    let ticket = cx.door.broker.put(stream, &[record]).map_err(|error| failed(home, stream, &error))?;
+    let outcomes = ticket.committed().await;
+    stream.metrics.put_record.records(counted(&[record], &outcomes));
+    match outcomes.into_iter().next() {
+        Some(PutOutcome::Kept { shard, sequence_number }) => Ok(Kept { shard, sequence_number }),
         Some(PutOutcome::Throttled { shard }) => {
             Err(Error::ProvisionedThroughputExceeded(rate_exceeded(home, &stream.name, shard)))
         }
-        Some(PutOutcome::Failed(error)) => Err(failed(home, &stream, &error)),
+        Some(PutOutcome::Failed(error)) => Err(failed(home, stream, &error)),
         None => Err(Error::Internal),
     }
 }
@@ -142,9 +149,12 @@ pub async fn put_records(cx: Context, input: PutRecords) -> Result<PutRecordsOut
     if input.dry_run == Some(true) {
         return Err(Error::DryRun);
     }
+    let put = put_all(&cx, &stream, &records).await;
+    // As AWS counts it, a request that keeps any of its records is one.
+    let kept_any = put.as_ref().is_ok_and(|outcomes| outcomes.iter().any(is_kept));
+    stream.metrics.put_records.answered(kept_any, cx.seconds());
     let home = &cx.door.home;
-    let ticket = cx.door.broker.put(&stream, &records).map_err(|error| failed(home, &stream, &error))?;
-    let outcomes = ticket.committed().await;
+    let outcomes = put?;
     if outcomes.iter().all(|outcome| matches!(outcome, PutOutcome::Failed(PutError::Deleted))) {
         return Err(Error::stream_not_found(home, &stream.name));
     }
@@ -152,6 +162,33 @@ pub async fn put_records(cx: Context, input: PutRecords) -> Result<PutRecordsOut
     let is_refused = |entry: &&ResultEntry| matches!(entry, ResultEntry::Refused { .. });
     let failed_record_count = records.iter().filter(is_refused).count();
     Ok(PutRecordsOutput { failed_record_count, records, encryption_type: encryption_type(&attributes) })
+}
+
+async fn put_all(cx: &Context, stream: &Stream, records: &[NewRecord<'_>]) -> Result<Vec<PutOutcome>, Error> {
+    let ticket = cx.door.broker.put(stream, records).map_err(|error| failed(&cx.door.home, stream, &error))?;
+    let outcomes = ticket.committed().await;
+    stream.metrics.put_records.records(counted(records, &outcomes));
+    Ok(outcomes)
+}
+
+fn is_kept(outcome: &PutOutcome) -> bool {
+    matches!(outcome, PutOutcome::Kept { .. })
+}
+
+/// What became of records, for the metrics.
+fn counted(records: &[NewRecord<'_>], outcomes: &[PutOutcome]) -> metrics::Records {
+    let mut counted = metrics::Records::default();
+    for (record, outcome) in records.iter().zip(outcomes) {
+        match outcome {
+            PutOutcome::Kept { .. } => {
+                counted.successful += 1;
+                counted.bytes += record.bytes() as u64;
+            }
+            PutOutcome::Throttled { .. } => counted.throttled += 1,
+            PutOutcome::Failed(_) => counted.failed += 1,
+        }
+    }
+    counted
 }
 
 /// Streams take records while they are ACTIVE or UPDATING; before and after, AWS does not find them.

@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 
 use super::arn::{self, Asked};
 use super::error::Error;
-use super::get::count_out;
 use super::rates::SubscriptionKey;
 use super::records::{ChildShard, Records, child_shards};
 use super::start::{Start, TYPES, read_error};
@@ -24,6 +23,7 @@ use crate::broker::shards::{Page, Span};
 use crate::fanout::{End, News, Subscription};
 use crate::http::codec::encode;
 use crate::http::{Event, EventStream, Failure, Timestamp};
+use crate::metrics::{ConsumerMetrics, Subscribed};
 use crate::model::attributes::{Consumer, Transition};
 use crate::model::ids::ShardOrdinal;
 
@@ -73,15 +73,38 @@ pub async fn subscribe_to_shard(cx: Context, input: SubscribeToShard) -> Result<
     if consumer.transition(cx.now_ms).is_some() {
         return Err(consumers::not_active(&cx, &stream.name, consumer));
     }
+    let metrics = stream.metrics.consumer(&consumer.name);
+    let subscribed = subscribe(&cx, &stream, consumer, input, metrics.clone()).await;
+    metrics.subscribed(match &subscribed {
+        Ok(_) => Subscribed::Success,
+        Err(Error::ResourceInUse(_) | Error::LimitExceeded(_)) => Subscribed::RateExceeded,
+        Err(_) => Subscribed::Failure,
+    });
+    subscribed
+}
+
+async fn subscribe(
+    cx: &Context,
+    stream: &Arc<Stream>,
+    consumer: &Consumer,
+    input: SubscribeToShard,
+    metrics: Arc<ConsumerMetrics>,
+) -> Result<EventStream, Error> {
+    let home = &cx.door.home;
     let shard_id = input.shard_id.unwrap_or_default();
     let ordinal = arn::shard_ordinal(&shard_id).ok_or_else(|| Error::shard_not_found(home, &stream.name, &shard_id))?;
     let span = stream.span(ordinal);
     let span = span.ok_or_else(|| Error::shard_does_not_exist(home, &stream.name, &ordinal.to_string()))?;
-    let told =
-        Told { shard: ordinal.to_string(), consumer: consumer.name.clone(), cx: cx.clone(), stream: stream.clone() };
-    let fits = take_call(&cx, &stream, consumer, ordinal);
+    let told = Told {
+        shard: ordinal.to_string(),
+        consumer: consumer.name.clone(),
+        cx: cx.clone(),
+        stream: stream.clone(),
+        metrics,
+    };
+    let fits = take_call(cx, stream, consumer, ordinal);
     // Said whatever the rate is, as clients wait for the former subscription to end by it.
-    if cx.door.fanout.is_occupied(&stream, consumer, ordinal) {
+    if cx.door.fanout.is_occupied(stream, consumer, ordinal) {
         return Err(told.occupied());
     }
     fits?;
@@ -92,11 +115,11 @@ pub async fn subscribe_to_shard(cx: Context, input: SubscribeToShard) -> Result<
         sequence_number: position.sequence_number.as_deref(),
         timestamp: position.timestamp,
     };
-    let next = start.offset(&cx, &stream, &span).await?;
+    let next = start.offset(cx, stream, &span).await?;
     if input.dry_run == Some(true) {
         return Err(Error::DryRun);
     }
-    let subscribed = cx.door.fanout.subscribe(&cx.door.broker, &stream, consumer, &span, next);
+    let subscribed = cx.door.fanout.subscribe(&cx.door.broker, stream, consumer, &span, next);
     let subscription = subscribed.map_err(|_| told.occupied())?;
     let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
     tokio::spawn(push(told, subscription, sender));
@@ -120,6 +143,7 @@ struct Told {
     stream: Arc<Stream>,
     consumer: String,
     shard: String,
+    metrics: Arc<ConsumerMetrics>,
 }
 
 /// Sends what the subscription has, until it ends or the client goes.
@@ -141,6 +165,7 @@ async fn push(told: Told, mut subscription: Subscription, events: mpsc::Sender<E
             Err(failure) => (Event::Exception(failure), true),
         };
         if is_last {
+            told.metrics.event_failed();
             // The connection bounds how long this may wait for its client.
             let _ = events.send(event).await;
             return;
@@ -158,8 +183,10 @@ async fn push(told: Told, mut subscription: Subscription, events: mpsc::Sender<E
 impl Told {
     fn event(&self, span: &Span, page: &Page) -> Result<Bytes, Failure> {
         let Context { door, format, .. } = &self.cx;
-        count_out(&self.stream, page);
         let shard = &span.shard;
+        let (records, bytes, tick_ms) = (page.records.len() as u64, page.bytes as u64, door.broker.clock().tick_ms());
+        self.stream.metrics.outgoing(shard.ordinal, records, bytes);
+        self.metrics.event(records, bytes, page.behind_ms, tick_ms);
         // The last record's number at a later time: it advances though nothing is written, and after it comes the next
         // record.
         let last_append_ms = page.records.last().map_or(i64::MIN, |record| record.append_ms);
@@ -191,7 +218,7 @@ impl Told {
     }
 
     fn occupied(&self) -> Error {
-        let Told { cx, stream, consumer, shard } = self;
+        let Told { cx, stream, consumer, shard, .. } = self;
         let account = &cx.door.home.account;
         Error::ResourceInUse(format!(
             "Another active subscription exists for this consumer: {account}:{}:{shard}:{consumer}",

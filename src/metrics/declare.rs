@@ -1,29 +1,28 @@
 //! Every series is declared here, once, with its name, help and labels. Called by the rooms of [`metrics`](super), which
 //! write them.
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 /// Of answers, in seconds. Fetches and joins of groups wait on purpose, hence the long end.
 const REQUEST_SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// The same for each stream, of operations that do not wait: fewer, for there are many streams.
+const STREAM_REQUEST_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// Of readers behind the newest record, in seconds: from one that keeps up to one that retention is about to overtake.
-const AGE_SECONDS: &[f64] = &[0.0, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0];
+const AGE_SECONDS: &[f64] = &[0.0, 0.1, 1.0, 10.0, 60.0, 300.0, 600.0, 3_600.0, 21_600.0, 86_400.0];
 /// Of commits to the store, in seconds: from one in memory to one that waits for a slow disk.
 const COMMIT_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
 const COMMIT_BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Reads rows of: `field: Type = "name", "help", constructor;` and prefixes every name with `anabranch_`.
+/// Reads rows of: `field: Type = "name", "help", constructor;` and prefixes every name with [`PREFIX`](super::PREFIX).
 macro_rules! series {
     ($($field:ident: $type:ty = $name:literal, $help:literal, $make:expr;)+) => {
         pub(super) struct Series { $(pub $field: $type,)+ }
-
-        #[cfg(test)]
-        pub const NAMES: &[&str] = &[$(concat!("anabranch_", $name)),+];
 
         impl Series {
             pub fn registered(registry: &Registry) -> Result<Series, prometheus::Error> {
@@ -31,8 +30,83 @@ macro_rules! series {
                     $($field: registered(registry, ($make)(Opts::new(concat!("anabranch_", $name), $help))?)?,)+
                 })
             }
+
+            pub fn declared(&self) -> Vec<Declared> {
+                let all = [$((<$type as Typed>::KIND, self.$field.desc())),+];
+                all.into_iter().flat_map(|(kind, descs)| descs.into_iter().map(move |desc| declared(kind, desc))).collect()
+            }
         }
     };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One series, whatever its labels' values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    pub name: String,
+    pub kind: Kind,
+    pub help: String,
+    pub labels: Vec<String>,
+}
+
+/// What kind a type of series is.
+trait Typed {
+    const KIND: Kind;
+}
+
+macro_rules! typed {
+    ($($kind:ident: $($type:ty),+;)+) => {
+        $($(impl Typed for $type {
+            const KIND: Kind = Kind::$kind;
+        })+)+
+    };
+}
+
+typed! {
+    Counter: IntCounter, IntCounterVec, CounterVec;
+    Gauge: IntGauge, IntGaugeVec, GaugeVec;
+    Histogram: Histogram, HistogramVec;
+}
+
+fn declared(kind: Kind, desc: &Desc) -> Declared {
+    Declared { name: desc.fq_name.clone(), kind, help: desc.help.clone(), labels: desc.variable_labels.clone() }
+}
+
+/// What is exported of this process, by the names that all programs have for it.
+pub(super) fn declared_of_process(process: &dyn Collector) -> Vec<Declared> {
+    let kind = |desc: &Desc| if desc.fq_name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
+    process.desc().into_iter().map(|desc| declared(kind(desc), desc)).collect()
+}
+
+impl Series {
+    /// Gauges that only some of what there is has at a time; each scrape writes those that it has.
+    pub fn reset(&self) {
+        let now = [
+            &self.stream_shards,
+            &self.partition_bytes,
+            &self.partition_start,
+            &self.partition_end,
+            &self.group_lag,
+            &self.share_backlog,
+            &self.groups,
+            &self.store_disk,
+            &self.store_memory,
+        ];
+        now.into_iter().for_each(|gauges| gauges.reset());
+        self.reset_ages();
+    }
+
+    pub fn reset_ages(&self) {
+        for gauges in [&self.stream_iterator_age_max, &self.shard_iterator_age_max, &self.consumer_behind_max] {
+            gauges.reset();
+        }
+    }
 }
 
 series! {
@@ -47,42 +121,83 @@ series! {
     operation_seconds: HistogramVec = "kinesis_request_seconds",
         "Time from a whole Kinesis request to its answer, waiting included", histograms(&["operation"], REQUEST_SECONDS);
     connections: IntGauge = "kafka_connections", "Open Kafka connections", IntGauge::with_opts;
-    connections_total: IntCounter = "kafka_connections_total", "Kafka connections accepted", IntCounter::with_opts;
+    connections_total: IntCounter = "kafka_connections_accepted_total", "Kafka connections accepted", IntCounter::with_opts;
     connections_refused: IntCounterVec = "kafka_connections_refused_total",
         "Kafka connections closed by the broker", counters(&["reason"]);
     http_connections: IntGauge = "http_connections", "Open HTTP connections", IntGauge::with_opts;
-    http_connections_total: IntCounter = "http_connections_total", "HTTP connections accepted", IntCounter::with_opts;
+    http_connections_total: IntCounter = "http_connections_accepted_total", "HTTP connections accepted", IntCounter::with_opts;
     http_refused: IntCounterVec = "http_refused_total",
         "HTTP requests refused before they came to an operation, and connections closed by the server", counters(&["reason"]);
 
-    bytes_in: IntCounterVec = "bytes_in_total", "Bytes of record batches appended", counters(&["topic"]);
-    records_in: IntCounterVec = "records_in_total", "Records appended", counters(&["topic"]);
-    bytes_out: IntCounterVec = "bytes_out_total", "Bytes of record batches read by clients", counters(&["topic"]);
-    records_out: IntCounterVec = "records_out_total",
-        "Records in the batches read by clients", counters(&["topic"]);
-    iterator_age: HistogramVec = "iterator_age_seconds",
+    stream_incoming_bytes: IntCounterVec = "stream_incoming_bytes_total",
+        "Bytes appended: keys and data of records put, record batches of Kafka producers", counters(&["stream"]);
+    stream_incoming_records: IntCounterVec = "stream_incoming_records_total", "Records appended", counters(&["stream"]);
+    stream_outgoing_bytes: IntCounterVec = "stream_outgoing_bytes_total",
+        "Bytes given to clients: keys and data of records got, record batches of Kafka consumers", counters(&["stream"]);
+    stream_outgoing_records: IntCounterVec = "stream_outgoing_records_total",
+        "Records given to clients", counters(&["stream"]);
+    stream_iterator_age: HistogramVec = "stream_iterator_age_seconds",
         "How far behind the newest record what a Kinesis client read was; 0 at the end of a shard",
-        histograms(&["topic"], AGE_SECONDS);
-    throttled: IntCounterVec = "throttled_total",
+        histograms(&["stream"], AGE_SECONDS);
+    stream_iterator_age_max: GaugeVec = "stream_iterator_age_max_seconds",
+        "The furthest behind that a Kinesis client was within the last one to two minutes", float_gauges(&["stream"]);
+    stream_throttled: IntCounterVec = "stream_throttled_total",
         "Puts, batches, calls and fetches beyond a shard's limits: slowed or refused (enforce) or let through (observe)",
-        counters(&["topic", "direction", "policy"]);
-    throttle_seconds: CounterVec = "throttle_seconds_total",
-        "Time that Kafka clients were told to pause", seconds(&["topic", "direction"]);
+        counters(&["stream", "direction", "policy"]);
+    stream_throttle_seconds: CounterVec = "stream_throttle_seconds_total",
+        "Time that Kafka clients were told to pause", float_counters(&["stream", "direction"]);
+    stream_requests: IntCounterVec = "stream_requests_total",
+        "Kinesis requests that came as far as their stream", counters(&["stream", "operation", "outcome"]);
+    stream_request_seconds: HistogramVec = "stream_request_seconds",
+        "Time of those requests", histograms(&["stream", "operation"], STREAM_REQUEST_SECONDS);
+    stream_request_bytes: IntCounterVec = "stream_request_bytes_total",
+        "Keys and data of the records that those requests put or got", counters(&["stream", "operation"]);
+    stream_request_records: IntCounterVec = "stream_request_records_total",
+        "Records of those requests by what became of them", counters(&["stream", "operation", "outcome"]);
+    stream_shards: IntGaugeVec = "stream_shards", "Shards, open and closed", gauges(&["stream", "state"]);
+    shard_incoming_bytes: IntCounterVec = "shard_incoming_bytes_total",
+        "Bytes appended to a shard, once enabled", counters(&["stream", "shard"]);
+    shard_incoming_records: IntCounterVec = "shard_incoming_records_total",
+        "Records appended to a shard, once enabled", counters(&["stream", "shard"]);
+    shard_outgoing_bytes: IntCounterVec = "shard_outgoing_bytes_total",
+        "Bytes of a shard given to clients, once enabled", counters(&["stream", "shard"]);
+    shard_outgoing_records: IntCounterVec = "shard_outgoing_records_total",
+        "Records of a shard given to clients, once enabled", counters(&["stream", "shard"]);
+    shard_throttled: IntCounterVec = "shard_throttled_total",
+        "What was slowed or refused for a shard's limits, once enabled", counters(&["stream", "shard", "direction"]);
+    shard_iterator_age_max: GaugeVec = "shard_iterator_age_max_seconds",
+        "The furthest behind that a reader of a shard was within the last one to two minutes, once enabled",
+        float_gauges(&["stream", "shard"]);
+    consumer_subscriptions: IntCounterVec = "consumer_subscriptions_total",
+        "Calls of SubscribeToShard by registered consumers", counters(&["stream", "consumer", "outcome"]);
+    consumer_events: IntCounterVec = "consumer_events_total",
+        "Events sent to registered consumers, and subscriptions ended by an error",
+        counters(&["stream", "consumer", "outcome"]);
+    consumer_event_bytes: IntCounterVec = "consumer_event_bytes_total",
+        "Keys and data sent to registered consumers", counters(&["stream", "consumer"]);
+    consumer_event_records: IntCounterVec = "consumer_event_records_total",
+        "Records sent to registered consumers", counters(&["stream", "consumer"]);
+    consumer_behind: HistogramVec = "consumer_behind_seconds",
+        "How far behind the newest record a registered consumer was with an event",
+        histograms(&["stream", "consumer"], AGE_SECONDS);
+    consumer_behind_max: GaugeVec = "consumer_behind_max_seconds",
+        "The furthest behind that a registered consumer was within the last one to two minutes",
+        float_gauges(&["stream", "consumer"]);
     quota_seconds: CounterVec = "quota_throttle_seconds_total",
-        "Time that Kafka clients were told to pause for what their quotas allow", seconds(&["quota"]);
+        "Time that Kafka clients were told to pause for what their quotas allow", float_counters(&["quota"]);
 
     partition_bytes: IntGaugeVec = "partition_size_bytes",
-        "Bytes of record batches a partition holds", gauges(&["topic", "partition"]);
+        "Bytes of record batches a partition holds", gauges(&["stream", "partition"]);
     partition_start: IntGaugeVec = "partition_log_start_offset",
-        "First offset a partition holds", gauges(&["topic", "partition"]);
+        "First offset a partition holds", gauges(&["stream", "partition"]);
     partition_end: IntGaugeVec = "partition_log_end_offset",
-        "Offset of a partition's next record", gauges(&["topic", "partition"]);
+        "Offset of a partition's next record", gauges(&["stream", "partition"]);
     group_lag: IntGaugeVec = "group_lag_records",
         "Records between a group's committed offset and the end of the partition",
-        gauges(&["group", "topic", "partition"]);
+        gauges(&["group", "stream", "partition"]);
     share_backlog: IntGaugeVec = "share_group_backlog_records",
         "Offsets of a partition that a share group has not processed",
-        gauges(&["group", "topic", "partition"]);
+        gauges(&["group", "stream", "partition"]);
     groups: IntGaugeVec = "groups", "Groups by type and state", gauges(&["type", "state"]);
     retention_deleted_bytes: IntCounter = "retention_deleted_bytes_total",
         "Bytes of record batches that retention removed", IntCounter::with_opts;
@@ -108,8 +223,12 @@ fn counters(labels: &[&str]) -> impl Fn(Opts) -> Result<IntCounterVec, prometheu
     |opts| IntCounterVec::new(opts, labels)
 }
 
-fn seconds(labels: &[&str]) -> impl Fn(Opts) -> Result<CounterVec, prometheus::Error> {
+fn float_counters(labels: &[&str]) -> impl Fn(Opts) -> Result<CounterVec, prometheus::Error> {
     |opts| CounterVec::new(opts, labels)
+}
+
+fn float_gauges(labels: &[&str]) -> impl Fn(Opts) -> Result<GaugeVec, prometheus::Error> {
+    |opts| GaugeVec::new(opts, labels)
 }
 
 fn gauges(labels: &[&str]) -> impl Fn(Opts) -> Result<IntGaugeVec, prometheus::Error> {

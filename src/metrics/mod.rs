@@ -5,7 +5,7 @@
 //! (partitions, groups, the store) are written by a function that [`Metrics::render`] calls at each scrape; what it does
 //! not write is gone from the answer, so nothing stale remains.
 //!
-//! Invariant: labels that clients can invent (topics, groups, partitions) are bounded. Of each kind the first
+//! Invariant: labels that clients can invent (streams, shards, consumers, groups, partitions) are bounded. Of each kind the first
 //! `metrics-label-max` get series of their own; all others are added up in one series labelled `_other`.
 //!
 //! Naming follows <https://prometheus.io/docs/practices/naming/>: base units, `_total` for counters.
@@ -14,17 +14,27 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 use declare::Series;
-pub use handles::{ApiMetrics, OpenConnection, StreamMetrics, Throttled};
+pub use declare::{Declared, Kind};
+pub use handles::{ApiMetrics, OpenConnection};
 pub use scrape::Scrape;
+pub use streams::{ConsumerMetrics, Direction, Operation, Records, StreamMetrics, Subscribed};
 
+use streams::Bound;
+
+pub mod cloudwatch;
 mod declare;
 mod handles;
 mod scrape;
+mod streams;
 
-/// The label of what does not fit. A topic or group that is really called this is counted here too.
+/// Before every name but those of the process.
+const PREFIX: &str = "anabranch_";
+/// The label of what does not fit. A stream or group that is really called this is counted here too.
 const OTHER: &str = "_other";
 /// Kafka's name for a request that went well.
 const NONE: &str = "NONE";
@@ -33,33 +43,54 @@ const WRITE: &str = "write";
 const READ: &str = "read";
 const ENFORCE: &str = "enforce";
 const OBSERVE: &str = "observe";
+/// Outcomes.
+const SUCCESS: &str = "success";
+const FAILURE: &str = "failure";
 
 /// All series of one server.
 pub struct Metrics {
     registry: Registry,
-    series: Series,
+    series: Arc<Series>,
     label_max: usize,
-    /// Topics that have series of their own.
-    topics: Mutex<HashSet<String>>,
+    /// Streams that have series of their own.
+    streams: Mutex<HashSet<String>>,
+    shards: Arc<Bound>,
+    consumers: Arc<Bound>,
     /// Held through a scrape, for a scrape resets gauges before it writes them.
     scraping: Mutex<()>,
 }
 
 impl Metrics {
-    /// `label_max` bounds the topics, the partitions, and the partitions of groups that get series of their own.
+    /// `label_max` bounds the streams, their shards, their consumers, the partitions, and the partitions of groups that get series of their own.
     pub fn new(label_max: usize) -> Arc<Metrics> {
         let registry = Registry::new();
         // allowed: names and labels are constants of this file, and every test of it runs this line.
-        let series = Series::registered(&registry).expect("every series has a valid name of its own");
+        let series = Arc::new(Series::registered(&registry).expect("every series has a valid name of its own"));
         series
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS])
             .set(1);
         #[cfg(target_os = "linux")]
-        if let Err(error) = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())) {
+        if let Err(error) = registry.register(Box::new(ProcessCollector::for_self())) {
             tracing::warn!(%error, "no process metrics");
         }
-        Arc::new(Metrics { registry, series, label_max, topics: Mutex::default(), scraping: Mutex::default() })
+        Arc::new(Metrics {
+            registry,
+            series,
+            label_max,
+            streams: Mutex::default(),
+            shards: Bound::new(label_max),
+            consumers: Bound::new(label_max),
+            scraping: Mutex::default(),
+        })
+    }
+
+    /// Everything that [`Metrics::render`] may tell of.
+    pub fn declared() -> Vec<Declared> {
+        let mut declared = Metrics::new(0).series.declared();
+        #[cfg(target_os = "linux")]
+        declared.extend(declare::declared_of_process(&ProcessCollector::for_self()));
+        declared
     }
 
     /// The handle of one Kafka API; `name` as Kafka spells it.
@@ -82,24 +113,16 @@ impl Metrics {
         }
     }
 
-    /// The handle of one topic, for as long as its stream lives. A topic beyond the bound counts as `_other`, and goes on
-    /// doing so when others are deleted.
-    pub fn stream(&self, topic: &str) -> StreamMetrics {
-        let mut topics = self.topics.lock();
-        let own = topics.contains(topic) || (topics.len() < self.label_max && topic != OTHER);
+    /// The handle of one stream, for as long as it lives. A stream beyond the bound counts as `_other`, and goes on doing
+    /// so when others are deleted.
+    pub fn stream(&self, name: &str) -> StreamMetrics {
+        let mut streams = self.streams.lock();
+        let own = streams.contains(name) || (streams.len() < self.label_max && name != OTHER);
         if own {
-            topics.insert(topic.to_owned());
+            streams.insert(name.to_owned());
         }
-        let label = if own { topic } else { OTHER };
-        StreamMetrics {
-            bytes_in: self.series.bytes_in.with_label_values(&[label]),
-            records_in: self.series.records_in.with_label_values(&[label]),
-            bytes_out: self.series.bytes_out.with_label_values(&[label]),
-            records_out: self.series.records_out.with_label_values(&[label]),
-            iterator_age: self.series.iterator_age.with_label_values(&[label]),
-            write_throttled: self.throttled(label, WRITE),
-            read_throttled: self.throttled(label, READ),
-        }
+        let label = if own { name } else { OTHER };
+        StreamMetrics::new(&self.series, label, self.shards.clone(), self.consumers.clone())
     }
 
     /// A client was told to pause for a quota of its own; `quota` as Kafka spells it.
@@ -107,31 +130,10 @@ impl Metrics {
         self.series.quota_seconds.with_label_values(&[quota]).inc_by(ms.max(0) as f64 / 1e3);
     }
 
-    fn throttled(&self, label: &str, direction: &str) -> Throttled {
-        let counter = |policy| self.series.throttled.with_label_values(&[label, direction, policy]);
-        Throttled {
-            enforced: counter(ENFORCE),
-            observed: counter(OBSERVE),
-            seconds: self.series.throttle_seconds.with_label_values(&[label, direction]),
-        }
-    }
-
-    /// Removes the series of a topic that was deleted. Handles that still exist count into nothing.
-    pub fn forget_stream(&self, topic: &str) {
-        let mut topics = self.topics.lock();
-        if !topics.remove(topic) {
-            return;
-        }
-        for vec in [&self.series.bytes_in, &self.series.records_in, &self.series.bytes_out, &self.series.records_out] {
-            // Only a series that was never made cannot be removed, and `stream` made them all.
-            let _ = vec.remove_label_values(&[topic]);
-        }
-        let _ = self.series.iterator_age.remove_label_values(&[topic]);
-        for direction in [WRITE, READ] {
-            for policy in [ENFORCE, OBSERVE] {
-                let _ = self.series.throttled.remove_label_values(&[topic, direction, policy]);
-            }
-            let _ = self.series.throttle_seconds.remove_label_values(&[topic, direction]);
+    /// Removes the series of a stream that was deleted. What is still counted for it counts into nothing.
+    pub fn forget_stream(&self, stream: &StreamMetrics) {
+        if self.streams.lock().remove(&*stream.label) {
+            stream.remove();
         }
     }
 
@@ -179,19 +181,8 @@ impl Metrics {
     /// order that stays the same from scrape to scrape.
     pub fn render(&self, collect: impl FnOnce(&Scrape)) -> String {
         let _one_at_a_time = self.scraping.lock();
-        let series = &self.series;
-        let now = [
-            &series.partition_bytes,
-            &series.partition_start,
-            &series.partition_end,
-            &series.group_lag,
-            &series.share_backlog,
-            &series.groups,
-        ];
-        for gauges in now.into_iter().chain([&series.store_disk, &series.store_memory]) {
-            gauges.reset();
-        }
-        collect(&Scrape::new(series, self.label_max));
+        self.series.reset();
+        collect(&Scrape::new(&self.series, self.label_max));
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written as text");
             String::new()

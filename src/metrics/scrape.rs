@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use prometheus::IntGaugeVec;
 
-use super::OTHER;
 use super::declare::Series;
+use super::{OTHER, StreamMetrics};
 
 /// Where one scrape writes what exists now.
 pub struct Scrape<'a> {
@@ -24,10 +24,18 @@ impl<'a> Scrape<'a> {
         self.series.uptime.set(ms / 1_000);
     }
 
+    /// One stream: how many of its shards are open and closed, and how far behind its readers were lately.
+    pub fn stream(&self, stream: &StreamMetrics, open: usize, closed: usize, now_ms: i64) {
+        for (state, count) in [("open", open), ("closed", closed)] {
+            self.series.stream_shards.with_label_values(&[&*stream.label, state]).add(count as i64);
+        }
+        stream.write_ages(now_ms);
+    }
+
     /// One partition: bytes it holds, its first offset and the offset of its next record. Those of `_other` are sums.
-    pub fn partition(&self, topic: &str, partition: i32, bytes: u64, start_offset: i64, end_offset: i64) {
+    pub fn partition(&self, stream: &str, partition: i32, bytes: u64, start_offset: i64, end_offset: i64) {
         let number = partition.to_string();
-        let labels = if self.has_own(&self.partitions, topic) { [topic, &number] } else { [OTHER, OTHER] };
+        let labels = if self.has_own(&self.partitions, stream) { [stream, &number] } else { [OTHER, OTHER] };
         let write = |gauges: &IntGaugeVec, value: i64| gauges.with_label_values(&labels).add(value);
         write(&self.series.partition_bytes, bytes as i64);
         write(&self.series.partition_start, start_offset);
@@ -35,16 +43,16 @@ impl<'a> Scrape<'a> {
     }
 
     /// Records that `group` has not committed on one partition.
-    pub fn group_lag(&self, group: &str, topic: &str, partition: i32, records: i64) {
+    pub fn group_lag(&self, group: &str, stream: &str, partition: i32, records: i64) {
         let number = partition.to_string();
-        let labels = if self.has_own(&self.lags, group) { [group, topic, &number] } else { [OTHER; 3] };
+        let labels = if self.has_own(&self.lags, group) { [group, stream, &number] } else { [OTHER; 3] };
         self.series.group_lag.with_label_values(&labels).add(records);
     }
 
     /// How much a share group has before it in a partition.
-    pub fn share_backlog(&self, group: &str, topic: &str, partition: i32, records: i64) {
+    pub fn share_backlog(&self, group: &str, stream: &str, partition: i32, records: i64) {
         let number = partition.to_string();
-        let labels = if self.has_own(&self.lags, group) { [group, topic, &number] } else { [OTHER; 3] };
+        let labels = if self.has_own(&self.lags, group) { [group, stream, &number] } else { [OTHER; 3] };
         self.series.share_backlog.with_label_values(&labels).add(records);
     }
 

@@ -210,11 +210,11 @@ async fn what_would_have_been_throttled_is_counted() {
     client.call(produce("slowed", 0, small(1_500), -1), PRODUCE).await;
     let told = metrics(&broker.server).await;
     let throttled = |topic: &str, policy: &str| {
-        told[&format!("anabranch_throttled_total{{direction=\"write\",policy=\"{policy}\",topic=\"{topic}\"}}")]
+        told[&format!("anabranch_stream_throttled_total{{direction=\"write\",policy=\"{policy}\",stream=\"{topic}\"}}")]
     };
     assert_eq!((throttled("t", "observe"), throttled("t", "enforce")), (3.0, 0.0));
     assert_eq!((throttled("slowed", "observe"), throttled("slowed", "enforce")), (0.0, 1.0));
-    assert_eq!(told["anabranch_throttle_seconds_total{direction=\"write\",topic=\"slowed\"}"], 0.5);
+    assert_eq!(told["anabranch_stream_throttle_seconds_total{direction=\"write\",stream=\"slowed\"}"], 0.5);
 }
 
 async fn limit(client: &mut Client, client_id: &str, quota: &str, value: f64) {

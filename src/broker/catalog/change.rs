@@ -114,6 +114,7 @@ impl Broker {
         draft.lineage.extend_dormant(|index| end_of(&state.partitions, index));
         let value = change(&mut draft)?;
         let Draft { attributes, overrides, lineage, now_ms, .. } = draft;
+        stream.metrics.enable_shard_level(&attributes.shard_metrics);
         state.attributes = Arc::new(attributes);
         let settings = self.catalog.effective(&overrides);
         // Under a longer retention nothing comes back that had expired under the old one.

@@ -19,7 +19,7 @@ impl Broker {
             self.catalog.by_name.remove(&stream.name);
             self.catalog.by_topic_id.remove(&stream.topic_id);
             self.catalog.note_change();
-            self.metrics.forget_stream(&stream.name);
+            self.metrics.forget_stream(&stream.metrics);
             self.keys.forget(stream.id);
             self.compactor.forget(stream.id);
             let mut batch = Batch::default();

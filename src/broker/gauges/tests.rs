@@ -77,7 +77,7 @@ impl Bench {
     /// Of one stream's throttled counter.
     fn counted(&self, stream: &Stream, direction: &str, policy: &str) -> u64 {
         let start = format!(
-            "anabranch_throttled_total{{direction=\"{direction}\",policy=\"{policy}\",topic=\"{}\"}} ",
+            "anabranch_stream_throttled_total{{direction=\"{direction}\",policy=\"{policy}\",stream=\"{}\"}} ",
             stream.name
         );
         let text = self.broker.metrics().render(|_| ());

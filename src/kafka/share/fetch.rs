@@ -400,8 +400,7 @@ fn pause_ms(cx: &Context, round: &Round) -> i64 {
 }
 
 fn count_out(look: &Look) {
-    if look.delivery.bytes > 0 {
-        look.stream.metrics.bytes_out.inc_by(look.delivery.bytes as u64);
-        look.stream.metrics.records_out.inc_by(look.delivery.records().max(0) as u64);
+    if let Some(pipe) = look.pipe.as_ref().filter(|_| look.delivery.bytes > 0) {
+        pipe.count_out(look.delivery.records().max(0) as u64, look.delivery.bytes as u64);
     }
 }
