@@ -21,6 +21,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::model::attributes::{Isolation, LimitsPolicy};
+use crate::model::settings::broker::{Bounded, ShareGroupValues};
 use crate::model::settings::group::MigrationPolicy;
 
 pub use access_keys::AccessKey;
@@ -185,6 +186,40 @@ settings! {
         group_consumer_migration_policy: MigrationPolicy = "bidirectional", <POLICY> one_of;
         /// Members of one group
         group_size_max: usize = "2147483647", <N> whole(1, i32::MAX as usize);
+        /// Time after which a silent member of a share group is put out
+        group_share_session_timeout: i64 = "45s", <DURATION> duration(1, values::DAY);
+        /// Shortest share.session.timeout.ms that can be set for a group
+        group_share_session_timeout_min: i64 = "45s", <DURATION> duration(1, values::DAY);
+        /// Longest share.session.timeout.ms that can be set for a group
+        group_share_session_timeout_max: i64 = "1min", <DURATION> duration(1, values::DAY);
+        /// Heartbeat interval of share groups
+        group_share_heartbeat_interval: i64 = "5s", <DURATION> duration(1, values::DAY);
+        /// Shortest share.heartbeat.interval.ms that can be set for a group
+        group_share_heartbeat_interval_min: i64 = "5s", <DURATION> duration(1, values::DAY);
+        /// Longest share.heartbeat.interval.ms that can be set for a group
+        group_share_heartbeat_interval_max: i64 = "15s", <DURATION> duration(1, values::DAY);
+        /// How long a record is locked for the member of a share group that acquired it
+        group_share_record_lock_duration: i64 = "30s", <DURATION> duration(1_000, values::HOUR);
+        /// Shortest share.record.lock.duration.ms that can be set for a group
+        group_share_record_lock_duration_min: i64 = "15s", <DURATION> duration(1_000, values::HOUR);
+        /// Longest share.record.lock.duration.ms that can be set for a group
+        group_share_record_lock_duration_max: i64 = "1min", <DURATION> duration(1_000, values::HOUR);
+        /// How often a record is delivered to a share group at most
+        group_share_delivery_count_limit: i64 = "5", <N> whole(2, 25);
+        /// Least share.delivery.count.limit that can be set for a group
+        group_share_delivery_count_limit_min: i64 = "2", <N> whole(2, 25);
+        /// Greatest share.delivery.count.limit that can be set for a group
+        group_share_delivery_count_limit_max: i64 = "10", <N> whole(2, 25);
+        /// Offsets of a partition that a share group may have in flight
+        group_share_partition_record_locks: i64 = "2000", <N> whole(100, 10_000);
+        /// Least share.partition.max.record.locks that can be set for a group
+        group_share_partition_record_locks_min: i64 = "100", <N> whole(100, 10_000);
+        /// Greatest share.partition.max.record.locks that can be set for a group
+        group_share_partition_record_locks_max: i64 = "4000", <N> whole(100, 10_000);
+        /// Members of one share group
+        group_share_size_max: usize = "200", <N> whole(1, 1_000);
+        /// Share sessions at once, of all share groups
+        group_share_sessions_max: usize = "2000", <N> whole(1, 1_000_000);
         /// How long the offsets of an empty group are kept
         offsets_retention: i64 = "7d", <DURATION> duration(1, 3_650 * values::DAY);
         /// Longest metadata of a committed offset
@@ -244,6 +279,63 @@ impl Config {
         Ok(config)
     }
 
+    /// What share groups go by.
+    pub fn share_groups(&self) -> ShareGroupValues {
+        ShareGroupValues {
+            session_timeout_ms: Bounded {
+                value: self.group_share_session_timeout,
+                min: self.group_share_session_timeout_min,
+                max: self.group_share_session_timeout_max,
+            },
+            heartbeat_interval_ms: Bounded {
+                value: self.group_share_heartbeat_interval,
+                min: self.group_share_heartbeat_interval_min,
+                max: self.group_share_heartbeat_interval_max,
+            },
+            record_lock_duration_ms: Bounded {
+                value: self.group_share_record_lock_duration,
+                min: self.group_share_record_lock_duration_min,
+                max: self.group_share_record_lock_duration_max,
+            },
+            delivery_count_limit: Bounded {
+                value: self.group_share_delivery_count_limit,
+                min: self.group_share_delivery_count_limit_min,
+                max: self.group_share_delivery_count_limit_max,
+            },
+            partition_max_record_locks: Bounded {
+                value: self.group_share_partition_record_locks,
+                min: self.group_share_partition_record_locks_min,
+                max: self.group_share_partition_record_locks_max,
+            },
+            max_size: self.group_share_size_max as i64,
+            max_share_sessions: self.group_share_sessions_max as i64,
+        }
+    }
+
+    /// What groups can have of their own: name, unit, and what holds for those that have not.
+    fn of_groups(&self) -> [(&'static str, &'static str, Bounded); 7] {
+        let consumer_session = Bounded {
+            value: self.group_consumer_session_timeout,
+            min: self.group_consumer_session_timeout_min,
+            max: self.group_consumer_session_timeout_max,
+        };
+        let consumer_heartbeat = Bounded {
+            value: self.group_consumer_heartbeat_interval,
+            min: self.group_consumer_heartbeat_interval_min,
+            max: self.group_consumer_heartbeat_interval_max,
+        };
+        let share = self.share_groups();
+        [
+            ("group-consumer-session-timeout", " ms", consumer_session),
+            ("group-consumer-heartbeat-interval", " ms", consumer_heartbeat),
+            ("group-share-session-timeout", " ms", share.session_timeout_ms),
+            ("group-share-heartbeat-interval", " ms", share.heartbeat_interval_ms),
+            ("group-share-record-lock-duration", " ms", share.record_lock_duration_ms),
+            ("group-share-delivery-count-limit", "", share.delivery_count_limit),
+            ("group-share-partition-record-locks", "", share.partition_max_record_locks),
+        ]
+    }
+
     /// What no single value can tell.
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |from: &str, reason: String| Err(ConfigError::Value { from: from.to_owned(), reason });
@@ -256,27 +348,22 @@ impl Config {
                 ),
             );
         }
-        let ranges = [
-            (
-                "group-consumer-session-timeout",
-                self.group_consumer_session_timeout,
-                self.group_consumer_session_timeout_min,
-                self.group_consumer_session_timeout_max,
-            ),
-            (
-                "group-consumer-heartbeat-interval",
-                self.group_consumer_heartbeat_interval,
-                self.group_consumer_heartbeat_interval_min,
-                self.group_consumer_heartbeat_interval_max,
-            ),
-        ];
-        for (name, value, min, max) in ranges {
+        for (name, unit, Bounded { value, min, max }) in self.of_groups() {
             if !(min..=max).contains(&value) {
                 return refuse(
                     name,
-                    format!("{value} ms is not within {name}-min, {min} ms, and {name}-max, {max} ms"),
+                    format!("{value}{unit} is not within {name}-min, {min}{unit}, and {name}-max, {max}{unit}"),
                 );
             }
+        }
+        if self.group_share_sessions_max < self.group_share_size_max {
+            return refuse(
+                "group-share-sessions-max",
+                format!(
+                    "{} is less than group-share-size-max, {}",
+                    self.group_share_sessions_max, self.group_share_size_max
+                ),
+            );
         }
         if self.message_max_bytes > self.request_bytes_max {
             return refuse(

@@ -92,7 +92,7 @@ impl Server {
                 let broker = Broker::open(store, options, clock.clone(), metrics)?;
                 let groups = Groups::open(broker.clone(), clock.clone(), group_settings(&config))?;
                 let transactions = Transactions::open(broker.clone(), groups.clone(), clock, txn_settings(&config))?;
-                let shares = Shares::open(broker.clone(), groups.clone(), ShareSettings::default())?;
+                let shares = Shares::open(broker.clone(), groups.clone(), share_settings(&config))?;
                 let quotas = Quotas::open(&broker)?;
                 let kinesis = kinesis::Door::open(broker.clone(), config)?;
                 Ok::<_, StoreError>((broker, groups, transactions, shares, quotas, kinesis))
@@ -433,6 +433,7 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         group_consumer_min_heartbeat_interval_ms: config.group_consumer_heartbeat_interval_min,
         group_consumer_max_heartbeat_interval_ms: config.group_consumer_heartbeat_interval_max,
         group_consumer_migration_policy: config.group_consumer_migration_policy.name(),
+        share_groups: config.share_groups(),
         offsets_retention_ms: config.offsets_retention,
         offset_metadata_max_bytes: config.offset_metadata_bytes_max as i64,
     }
@@ -457,5 +458,19 @@ fn group_settings(config: &Config) -> GroupSettings {
         offsets_retention_ms: config.offsets_retention,
         offset_metadata_max_bytes: i32::try_from(config.offset_metadata_bytes_max).unwrap_or(i32::MAX),
         ..GroupSettings::default()
+    }
+}
+
+fn share_settings(config: &Config) -> ShareSettings {
+    let values = config.share_groups();
+    ShareSettings {
+        session_timeout_ms: values.session_timeout_ms.value,
+        heartbeat_interval_ms: values.heartbeat_interval_ms.value,
+        lock_duration_ms: values.record_lock_duration_ms.value,
+        deliveries_max: u16::try_from(values.delivery_count_limit.value).unwrap_or(u16::MAX),
+        locks_max: values.partition_max_record_locks.value,
+        members_max: config.group_share_size_max,
+        sessions_max: config.group_share_sessions_max,
+        ..ShareSettings::default()
     }
 }

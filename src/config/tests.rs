@@ -148,6 +148,11 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(error, format!("group-consumer-session-timeout: 10000 ms is not within {bounds}"));
     let error = load(&["--group-consumer-migration-policy", "sideways"], &[]).unwrap_err();
     assert!(error.ends_with("\"sideways\" is not one of bidirectional, upgrade, downgrade, disabled"), "{error}");
+    let error = load(&["--group-share-delivery-count-limit", "11"], &[]).unwrap_err();
+    let bounds = "group-share-delivery-count-limit-min, 2, and group-share-delivery-count-limit-max, 10";
+    assert_eq!(error, format!("group-share-delivery-count-limit: 11 is not within {bounds}"));
+    let error = load(&["--group-share-sessions-max", "100"], &[]).unwrap_err();
+    assert_eq!(error, "group-share-sessions-max: 100 is less than group-share-size-max, 200");
     let error = load(&["--group-session-timeout-max", "5s"], &[]).unwrap_err();
     assert_eq!(error, "group-session-timeout-min: 6000 ms is more than group-session-timeout-max, 5000 ms");
     assert!(load(&["--request-bytes-max", "1MiB"], &[]).unwrap_err().starts_with("message-max-bytes: "));

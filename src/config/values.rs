@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Milliseconds.
 pub const DAY: i64 = 86_400_000;
+pub const HOUR: i64 = 3_600_000;
 
 const SIZE_UNITS: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 const DURATION_UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", DAY as u64)];

@@ -30,6 +30,7 @@ pub use registry::{Delivery, Description, Listed, Share, Shares, StartOffset, Wa
 
 use crate::group::GroupError;
 use crate::log::partition::ReadError;
+use crate::model::settings::group::OffsetReset;
 
 /// The longest id of a member, in characters: that of a UUID, as Kafka's clients make theirs.
 pub const MEMBER_ID_CHARS_MAX: usize = 36;
@@ -39,15 +40,6 @@ pub const MEMBER_TOPICS_MAX: usize = 10_000;
 
 /// Partitions of one share session.
 pub const SESSION_PARTITIONS_MAX: usize = 10_000;
-
-/// Where a group begins with a partition that it has never read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reset {
-    Earliest,
-    Latest,
-    /// The first record that is no older than this.
-    ByDuration(i64),
-}
 
 /// The settings of a group: the broker's (`group.share.*`), unless the group has its own (`share.*`). Kafka's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +51,7 @@ pub struct ShareSettings {
     pub deliveries_max: u16,
     /// Offsets of one partition that may be between the first one that is not processed and the last one delivered.
     pub locks_max: i64,
-    pub reset: Reset,
+    pub reset: OffsetReset,
     pub read_committed: bool,
     /// Members may ask for more time.
     pub renewal: bool,
@@ -77,7 +69,7 @@ impl Default for ShareSettings {
             lock_duration_ms: 30_000,
             deliveries_max: 5,
             locks_max: 2_000,
-            reset: Reset::Latest,
+            reset: OffsetReset::Latest,
             read_committed: false,
             renewal: true,
             members_max: 200,

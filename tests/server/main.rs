@@ -19,6 +19,7 @@ mod random;
 mod reshard;
 mod retention;
 mod samples;
+mod share;
 mod subscribe;
 mod table;
 mod throttling;

@@ -8,7 +8,7 @@ use crate::group::consumer::{ConsumerDescription, HeartbeatAnswer, HeartbeatRequ
 use crate::group::stored::{self, StoredConsumerMember};
 use crate::group::{ConsumerConfig, GroupError};
 use crate::model::settings::group::{
-    CONFIGURED_GROUPS_MAX, CONSUMER_HEARTBEAT_INTERVAL_MS, CONSUMER_SESSION_TIMEOUT_MS, own_number,
+    CONFIGURED_GROUPS_MAX, CONSUMER_HEARTBEAT_INTERVAL_MS, CONSUMER_SESSION_TIMEOUT_MS, own,
 };
 use crate::model::settings::{Overrides, SettingError};
 use crate::store::keys::Key;
@@ -110,8 +110,8 @@ impl Groups {
     pub(super) fn consumer_config(&self, group_id: &str) -> ConsumerConfig {
         let defaults = self.settings.consumer;
         let configs = self.configs.read();
-        let Some(own) = configs.get(group_id) else { return defaults };
-        let number = |name, default| own_number(own, name).and_then(|own| i32::try_from(own).ok()).unwrap_or(default);
+        let Some(overrides) = configs.get(group_id) else { return defaults };
+        let number = |name, default| own(overrides, name).unwrap_or(default);
         ConsumerConfig {
             session_timeout_ms: number(CONSUMER_SESSION_TIMEOUT_MS, defaults.session_timeout_ms),
             heartbeat_interval_ms: number(CONSUMER_HEARTBEAT_INTERVAL_MS, defaults.heartbeat_interval_ms),

@@ -256,7 +256,7 @@ async fn groups_have_settings_before_they_have_members() {
     assert_eq!(value(&fixture, GROUP, "other", timeout).await, Some(("45000".into(), 5)));
 
     let invalid = ResponseError::InvalidConfig.code();
-    let bound = "consumer.session.timeout.ms must be less than or equals to group.consumer.max.session.timeout.ms";
+    let bound = "consumer.session.timeout.ms must be less than or equal to group.consumer.max.session.timeout.ms";
     assert_eq!(change(&fixture, GROUP, "g", &[(timeout, SET, "60001")]).await, (invalid, bound.to_owned()));
     let unknown = "Unknown group config name: retention.ms".to_owned();
     assert_eq!(change(&fixture, GROUP, "g", &[("retention.ms", SET, "1")]).await, (invalid, unknown));

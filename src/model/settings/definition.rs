@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::group::OffsetReset;
+
 /// The longest name and the longest value: older versions of the protocol write a string's length as an i16.
 pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 
@@ -46,6 +48,8 @@ pub enum Check {
     ThrottledReplicas,
     /// A list of any of these.
     EachOf(&'static [&'static str]),
+    /// Where share groups begin: [`OffsetReset`].
+    OffsetReset,
     /// Must be off, because there is no tiered storage.
     NoTieredStorage,
 }
@@ -124,6 +128,7 @@ impl Check {
             (Check::EachOf(allowed), Value::List(items)) => {
                 items.iter().try_for_each(|item| one_of(name, item, allowed))
             }
+            (Check::OffsetReset, Value::Text(text)) => offset_reset(name, text),
             (Check::NoTieredStorage, Value::Boolean(true)) => Err(SettingError::NoTieredStorage),
             _ => Ok(()),
         }
@@ -218,6 +223,14 @@ fn throttled_replicas(name: &str, items: &[String]) -> Result<(), SettingError> 
          [partitionId]:[brokerId],[partitionId]:[brokerId],..."
     );
     Err(invalid(name, &format!("[{}]", items.join(", ")), &reason))
+}
+
+fn offset_reset(name: &str, text: &str) -> Result<(), SettingError> {
+    let reason = format!(
+        "Invalid value `{text}` for configuration {name}. The value must be either 'earliest', 'latest' or of the \
+         format 'by_duration:<PnDTnHnMn.nS>'."
+    );
+    text.parse::<OffsetReset>().map(drop).map_err(|()| invalid(name, text, &reason))
 }
 
 /// Refuses what could be stored but not told to every client.

@@ -10,8 +10,9 @@ use crate::log::tail::StoredBatch;
 use crate::log::transactions::Aborted;
 use crate::model::batch::Header;
 use crate::model::ids::{Offset, PartitionId, PartitionIndex};
+use crate::model::settings::group::OffsetReset;
 use crate::share::partition::{AckBatch, Acquire, Acquired, Bounds, LogBatch, SharePartition};
-use crate::share::{DeliveryError, Reset, ShareError};
+use crate::share::{DeliveryError, ShareError};
 
 /// Bytes of the log that are read at a time: a member wants some hundred records, not all that there are.
 const READ_BYTES: usize = 1 << 20;
@@ -109,9 +110,9 @@ impl Shares {
 
     async fn reset_offset(&self, group_id: &str, log: &Arc<Partition>) -> Result<Offset, ReadError> {
         match self.settings_of(group_id).reset {
-            Reset::Earliest => Ok(log.log_start()),
-            Reset::Latest => Ok(log.end_offset()),
-            Reset::ByDuration(age_ms) => {
+            OffsetReset::Earliest => Ok(log.log_start()),
+            OffsetReset::Latest => Ok(log.end_offset()),
+            OffsetReset::ByDuration(age_ms) => {
                 let (since, end) = (self.clock.now_ms().saturating_sub(age_ms), log.end_offset());
                 Ok(self.broker.offset_at_time(log, since, end).await?.map_or(end, |found| found.offset))
             }

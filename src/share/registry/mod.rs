@@ -19,14 +19,15 @@ use tokio::sync::Notify;
 use super::membership::Membership;
 use super::partition::SharePartition;
 use super::stored;
-use super::{Reset, ShareError, ShareSettings};
+use super::{ShareError, ShareSettings};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::group::{GroupType, Groups};
 use crate::model::ids::PartitionId;
 use crate::model::settings::group::{
-    SHARE_AUTO_OFFSET_RESET, SHARE_HEARTBEAT_INTERVAL_MS, SHARE_ISOLATION_LEVEL, SHARE_RECORD_LOCK_DURATION_MS,
-    SHARE_SESSION_TIMEOUT_MS, own_number,
+    SHARE_AUTO_OFFSET_RESET, SHARE_DELIVERY_COUNT_LIMIT, SHARE_HEARTBEAT_INTERVAL_MS, SHARE_ISOLATION_LEVEL,
+    SHARE_PARTITION_MAX_RECORD_LOCKS, SHARE_RECORD_LOCK_DURATION_MS, SHARE_RENEW_ACKNOWLEDGE_ENABLE,
+    SHARE_SESSION_TIMEOUT_MS, own,
 };
 use crate::store::StoreError;
 
@@ -129,22 +130,20 @@ impl Shares {
 
     /// The settings of a group: the broker's, unless it has its own.
     pub fn settings_of(&self, group_id: &str) -> ShareSettings {
-        let own = self.names.config(group_id);
-        let number = |name, default| own_number(&own, name).unwrap_or(default);
-        let is = |name, value: &str| own.get(name).is_some_and(|own| own == value);
+        let overrides = self.names.config(group_id);
+        let number = |name, default| own(&overrides, name).unwrap_or(default);
         let settings = self.settings;
-        let reset = match own.get(SHARE_AUTO_OFFSET_RESET).map(String::as_str) {
-            Some("earliest") => Reset::Earliest,
-            Some("latest") => Reset::Latest,
-            // Values were judged when they were set.
-            Some(_) | None => settings.reset,
-        };
         ShareSettings {
             session_timeout_ms: number(SHARE_SESSION_TIMEOUT_MS, settings.session_timeout_ms),
             heartbeat_interval_ms: number(SHARE_HEARTBEAT_INTERVAL_MS, settings.heartbeat_interval_ms),
             lock_duration_ms: number(SHARE_RECORD_LOCK_DURATION_MS, settings.lock_duration_ms),
-            read_committed: settings.read_committed || is(SHARE_ISOLATION_LEVEL, "read_committed"),
-            reset,
+            deliveries_max: own(&overrides, SHARE_DELIVERY_COUNT_LIMIT).unwrap_or(settings.deliveries_max),
+            locks_max: number(SHARE_PARTITION_MAX_RECORD_LOCKS, settings.locks_max),
+            reset: own(&overrides, SHARE_AUTO_OFFSET_RESET).unwrap_or(settings.reset),
+            read_committed: overrides
+                .get(SHARE_ISOLATION_LEVEL)
+                .map_or(settings.read_committed, |level| level == "read_committed"),
+            renewal: own(&overrides, SHARE_RENEW_ACKNOWLEDGE_ENABLE).unwrap_or(settings.renewal),
             ..settings
         }
     }

@@ -14,9 +14,10 @@ use crate::model::attributes::Attributes;
 use crate::model::batch::{Compressor, Options, Record, build};
 use crate::model::ids::{Offset, PartitionIndex};
 use crate::model::settings::BrokerValues;
+use crate::model::settings::group::OffsetReset;
+use crate::share::ShareError;
 use crate::share::membership::{Beat, Heartbeat, State};
 use crate::share::partition::{AckBatch, Acknowledgement, Acquired};
-use crate::share::{Reset, ShareError};
 use crate::store::memory::MemoryStore;
 
 const P: PartitionIndex = PartitionIndex(0);
@@ -30,7 +31,7 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Bed {
-        let bed = Bed::on(MemoryStore::new(), Reset::Earliest);
+        let bed = Bed::on(MemoryStore::new(), OffsetReset::Earliest);
         let new = NewStream {
             name: "t".into(),
             partitions: NonZeroU32::MIN,
@@ -42,7 +43,7 @@ impl Bed {
         bed
     }
 
-    fn on(store: MemoryStore, reset: Reset) -> Bed {
+    fn on(store: MemoryStore, reset: OffsetReset) -> Bed {
         let store = Arc::new(store);
         let options = BrokerOptions {
             sync: false,
@@ -61,7 +62,7 @@ impl Bed {
 
     /// What is there after the process was killed.
     fn killed(&self) -> Bed {
-        Bed::on(self.store.survivor(false), Reset::Earliest)
+        Bed::on(self.store.survivor(false), OffsetReset::Earliest)
     }
 
     fn stream(&self) -> Arc<Stream> {
@@ -173,13 +174,13 @@ async fn a_group_begins_once_and_does_not_move_by_itself() {
     let bed = Bed::new().await;
     bed.append(4).await;
     bed.join("a").await;
-    let latest = Bed::on(bed.store.survivor(false), Reset::Latest);
+    let latest = Bed::on(bed.store.survivor(false), OffsetReset::Latest);
     assert_eq!(latest.acquire("a", 9).await, []);
     latest.append(3).await;
     // It begins where it began, whatever the settings say now and where the log ends.
     assert_eq!(latest.killed().acquire("a", 9).await, [(4, 6, 1)]);
 
-    let recent = Bed::on(bed.store.survivor(false), Reset::ByDuration(60_000));
+    let recent = Bed::on(bed.store.survivor(false), OffsetReset::ByDuration(60_000));
     assert_eq!(recent.acquire("a", 9).await, [], "records have timestamps of long ago");
 }
 

@@ -8,10 +8,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::definition::{Check, Definition, SettingError, ValueType, check_length};
+use super::definition::{SettingError, check_length};
 use super::topic::{self, Server, TOPIC_SETTINGS, TopicSetting};
 use super::{Overrides, Source};
 use crate::model::attributes::{Isolation, LimitsPolicy};
+
+mod fixed;
+
+pub(super) use fixed::{FIXED, Fixed};
 
 /// Custom settings of one scope.
 pub const CUSTOM_MAX: usize = 1_000;
@@ -56,8 +60,44 @@ pub struct BrokerValues {
     pub group_consumer_min_heartbeat_interval_ms: i64,
     pub group_consumer_max_heartbeat_interval_ms: i64,
     pub group_consumer_migration_policy: &'static str,
+    pub share_groups: ShareGroupValues,
     pub offsets_retention_ms: i64,
     pub offset_metadata_max_bytes: i64,
+}
+
+/// A value that groups can have of their own, and between what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounded {
+    pub value: i64,
+    pub min: i64,
+    pub max: i64,
+}
+
+/// What the start decided for share groups. Times are milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareGroupValues {
+    pub session_timeout_ms: Bounded,
+    pub heartbeat_interval_ms: Bounded,
+    pub record_lock_duration_ms: Bounded,
+    pub delivery_count_limit: Bounded,
+    pub partition_max_record_locks: Bounded,
+    pub max_size: i64,
+    pub max_share_sessions: i64,
+}
+
+impl Default for ShareGroupValues {
+    /// Kafka's.
+    fn default() -> ShareGroupValues {
+        ShareGroupValues {
+            session_timeout_ms: Bounded { value: 45_000, min: 45_000, max: 60_000 },
+            heartbeat_interval_ms: Bounded { value: 5_000, min: 5_000, max: 15_000 },
+            record_lock_duration_ms: Bounded { value: 30_000, min: 15_000, max: 60_000 },
+            delivery_count_limit: Bounded { value: 5, min: 2, max: 10 },
+            partition_max_record_locks: Bounded { value: 2_000, min: 100, max: 4_000 },
+            max_size: 200,
+            max_share_sessions: 2_000,
+        }
+    }
 }
 
 impl Default for BrokerValues {
@@ -98,6 +138,7 @@ impl Default for BrokerValues {
             group_consumer_min_heartbeat_interval_ms: 5_000,
             group_consumer_max_heartbeat_interval_ms: 15_000,
             group_consumer_migration_policy: "bidirectional",
+            share_groups: ShareGroupValues::default(),
             offsets_retention_ms: 7 * 86_400_000,
             offset_metadata_max_bytes: 4_096,
         }
@@ -131,311 +172,6 @@ pub struct BrokerSettings {
 /// Where a broker setting's value may come from, highest precedence first.
 pub(super) const BROKER_SOURCES: [Source; 4] =
     [Source::DynamicBroker, Source::DynamicDefaultBroker, Source::StaticBroker, Source::Default];
-
-/// A setting that is fixed at the start, and where its value comes from.
-pub(super) struct Fixed {
-    pub definition: Definition,
-    read: fn(&BrokerValues) -> Option<String>,
-}
-
-/// By name.
-pub(super) const FIXED: &[Fixed] = &[
-    fixed(
-        "advertised.listeners",
-        ValueType::String,
-        None,
-        |values| Some(values.advertised_listeners.clone()),
-        "Addresses that clients are told to connect to.",
-    ),
-    fixed(
-        "authorizer.class.name",
-        ValueType::String,
-        Some(""),
-        |_| None,
-        "Class that authorises requests; empty because every request is allowed.",
-    ),
-    fixed(
-        "auto.create.topics.enable",
-        ValueType::Boolean,
-        Some("true"),
-        |values| Some(values.auto_create_topics_enable.to_string()),
-        "Whether a topic is made when a client first asks for it.",
-    ),
-    fixed("broker.id", ValueType::Int, None, |values| Some(values.node_id.to_string()), "This broker's id."),
-    fixed("broker.rack", ValueType::String, None, |_| None, "Rack of this broker; a single broker has none."),
-    fixed(
-        "connections.max.idle.ms",
-        ValueType::Long,
-        Some("600000"),
-        |values| Some(values.connections_max_idle_ms.to_string()),
-        "A connection without a request for this long is closed.",
-    ),
-    fixed(
-        "default.replication.factor",
-        ValueType::Int,
-        Some("1"),
-        |_| None,
-        "Replicas of a topic made without saying how many.",
-    ),
-    fixed("delete.topic.enable", ValueType::Boolean, Some("true"), |_| None, "Whether topics can be deleted."),
-    fixed(
-        "fetch.max.bytes",
-        ValueType::Int,
-        Some("57671680"),
-        |values| Some(values.fetch_max_bytes.to_string()),
-        "Most bytes of records in one fetch answer, but for a first batch that is larger.",
-    ),
-    fixed(
-        "group.consumer.assignors",
-        ValueType::List,
-        Some("uniform,range"),
-        |_| None,
-        "How consumer groups can be assigned; the first unless members ask for another.",
-    ),
-    fixed(
-        "group.consumer.heartbeat.interval.ms",
-        ValueType::Int,
-        Some("5000"),
-        |values| Some(values.group_consumer_heartbeat_interval_ms.to_string()),
-        "Time between two heartbeats that members of consumer groups are told to keep.",
-    ),
-    fixed(
-        "group.consumer.max.heartbeat.interval.ms",
-        ValueType::Int,
-        Some("15000"),
-        |values| Some(values.group_consumer_max_heartbeat_interval_ms.to_string()),
-        "Longest heartbeat interval that can be set for a consumer group.",
-    ),
-    fixed(
-        "group.consumer.max.session.timeout.ms",
-        ValueType::Int,
-        Some("60000"),
-        |values| Some(values.group_consumer_max_session_timeout_ms.to_string()),
-        "Longest session timeout that can be set for a consumer group.",
-    ),
-    fixed(
-        "group.consumer.max.size",
-        ValueType::Int,
-        Some("2147483647"),
-        |values| Some(values.group_max_size.to_string()),
-        "Most members of one consumer group.",
-    ),
-    fixed(
-        "group.consumer.migration.policy",
-        ValueType::String,
-        Some("bidirectional"),
-        |values| Some(values.group_consumer_migration_policy.to_owned()),
-        "Whether groups go over from the classic to the consumer protocol and back while they have members: disabled, upgrade, downgrade or bidirectional.",
-    ),
-    fixed(
-        "group.consumer.min.heartbeat.interval.ms",
-        ValueType::Int,
-        Some("5000"),
-        |values| Some(values.group_consumer_min_heartbeat_interval_ms.to_string()),
-        "Shortest heartbeat interval that can be set for a consumer group.",
-    ),
-    fixed(
-        "group.consumer.min.session.timeout.ms",
-        ValueType::Int,
-        Some("45000"),
-        |values| Some(values.group_consumer_min_session_timeout_ms.to_string()),
-        "Shortest session timeout that can be set for a consumer group.",
-    ),
-    fixed(
-        "group.consumer.session.timeout.ms",
-        ValueType::Int,
-        Some("45000"),
-        |values| Some(values.group_consumer_session_timeout_ms.to_string()),
-        "Time after which a silent member of a consumer group is put out.",
-    ),
-    fixed(
-        "group.coordinator.rebalance.protocols",
-        ValueType::List,
-        Some("classic,consumer"),
-        |_| None,
-        "The protocols that groups can use.",
-    ),
-    fixed(
-        "group.initial.rebalance.delay.ms",
-        ValueType::Int,
-        Some("0"),
-        |values| Some(values.group_initial_rebalance_delay_ms.to_string()),
-        "Time a new group waits for more members before its first rebalance.",
-    ),
-    fixed(
-        "group.max.session.timeout.ms",
-        ValueType::Int,
-        Some("1800000"),
-        |values| Some(values.group_max_session_timeout_ms.to_string()),
-        "Longest session timeout that a member may ask for.",
-    ),
-    fixed(
-        "group.max.size",
-        ValueType::Int,
-        Some("2147483647"),
-        |values| Some(values.group_max_size.to_string()),
-        "Most members of one group.",
-    ),
-    fixed(
-        "group.min.session.timeout.ms",
-        ValueType::Int,
-        Some("6000"),
-        |values| Some(values.group_min_session_timeout_ms.to_string()),
-        "Shortest session timeout that a member may ask for.",
-    ),
-    fixed(
-        "listeners",
-        ValueType::String,
-        None,
-        |values| Some(values.listeners.clone()),
-        "Addresses that the broker listens on.",
-    ),
-    fixed(
-        "log.cleaner.dedupe.buffer.size",
-        ValueType::Long,
-        Some("67108864"),
-        |values| Some(values.log_cleaner_dedupe_buffer_size.to_string()),
-        "Memory for the keys of one partition being compacted.",
-    ),
-    fixed("log.cleaner.enable", ValueType::Boolean, Some("true"), |_| None, "Whether compacted topics are compacted."),
-    fixed(
-        "log.dirs",
-        ValueType::String,
-        None,
-        |values| Some(values.log_dirs.clone()),
-        "Folder that holds everything the broker keeps.",
-    ),
-    fixed(
-        "log.flush.scheduler.interval.ms",
-        ValueType::Long,
-        Some("9223372036854775807"),
-        |_| None,
-        "Stands in for log.flush.interval.ms where that is not set. Has no effect here: the durability setting decides when to sync.",
-    ),
-    fixed(
-        "log.retention.check.interval.ms",
-        ValueType::Long,
-        Some("30000"),
-        |values| Some(values.log_retention_check_interval_ms.to_string()),
-        "Time between two looks for expired records.",
-    ),
-    fixed(
-        "log.retention.hours",
-        ValueType::Int,
-        Some("168"),
-        |_| None,
-        "Hours that records are kept where neither log.retention.ms nor log.retention.minutes is set.",
-    ),
-    fixed(
-        "log.retention.minutes",
-        ValueType::Int,
-        None,
-        |_| None,
-        "Minutes that records are kept where log.retention.ms is not set.",
-    ),
-    fixed(
-        "log.roll.hours",
-        ValueType::Int,
-        Some("168"),
-        |_| None,
-        "Hours after which a segment ends where log.roll.ms is not set.",
-    ),
-    fixed(
-        "log.roll.jitter.hours",
-        ValueType::Int,
-        Some("0"),
-        |_| None,
-        "Random hours taken off the time of a segment where log.roll.jitter.ms is not set. Has no effect here.",
-    ),
-    fixed(
-        "max.connections",
-        ValueType::Int,
-        Some("20000"),
-        |values| Some(values.max_connections.to_string()),
-        "Connections at once; further ones are closed.",
-    ),
-    fixed(
-        "max.incremental.fetch.session.cache.slots",
-        ValueType::Int,
-        Some("1000"),
-        |values| Some(values.max_incremental_fetch_session_cache_slots.to_string()),
-        "Incremental fetch sessions that are kept.",
-    ),
-    fixed("node.id", ValueType::Int, None, |values| Some(values.node_id.to_string()), "This node's id."),
-    fixed(
-        "num.partitions",
-        ValueType::Int,
-        Some("1"),
-        |values| Some(values.num_partitions.to_string()),
-        "Partitions of a topic made without saying how many.",
-    ),
-    fixed(
-        "offset.metadata.max.bytes",
-        ValueType::Int,
-        Some("4096"),
-        |values| Some(values.offset_metadata_max_bytes.to_string()),
-        "Longest metadata of a committed offset.",
-    ),
-    fixed(
-        "offsets.retention.minutes",
-        ValueType::Int,
-        Some("10080"),
-        |values| Some((values.offsets_retention_ms / 60_000).to_string()),
-        "Minutes that the committed offsets of an empty group are kept.",
-    ),
-    fixed(
-        "process.roles",
-        ValueType::List,
-        Some("broker,controller"),
-        |_| None,
-        "What this node does: it is broker and controller in one.",
-    ),
-    fixed(
-        "producer.id.expiration.ms",
-        ValueType::Int,
-        Some("86400000"),
-        |values| Some(values.producer_id_expiration_ms.to_string()),
-        "An idempotent producer silent for this long is forgotten.",
-    ),
-    fixed(
-        "remote.log.storage.system.enable",
-        ValueType::Boolean,
-        Some("false"),
-        |_| None,
-        "Whether tiered storage is available: it is not.",
-    ),
-    fixed(
-        "socket.request.max.bytes",
-        ValueType::Int,
-        Some("104857600"),
-        |values| Some(values.socket_request_max_bytes.to_string()),
-        "Largest request.",
-    ),
-    fixed(
-        "transaction.max.timeout.ms",
-        ValueType::Int,
-        Some("900000"),
-        |values| Some(values.transaction_max_timeout_ms.to_string()),
-        "Longest timeout that a transactional producer may ask for.",
-    ),
-    fixed(
-        "transactional.id.expiration.ms",
-        ValueType::Int,
-        Some("604800000"),
-        |values| Some(values.transactional_id_expiration_ms.to_string()),
-        "A transactional id without a transaction for this long is forgotten.",
-    ),
-];
-
-const fn fixed(
-    name: &'static str,
-    value_type: ValueType,
-    default: Option<&'static str>,
-    read: fn(&BrokerValues) -> Option<String>,
-    documentation: &'static str,
-) -> Fixed {
-    Fixed { definition: Definition { name, value_type, default, check: Check::Any, documentation }, read }
-}
 
 /// The topic setting that the broker setting `name` stands behind.
 pub(super) fn behind(name: &str) -> Option<(&'static TopicSetting, Server)> {
@@ -482,7 +218,7 @@ impl BrokerSettings {
     /// The value from the start, where it is not the default.
     fn given_at_start(&self, name: &str) -> Option<String> {
         if let Some(setting) = fixed_setting(name) {
-            return (setting.read)(&self.values).filter(|value| Some(value.as_str()) != setting.definition.default);
+            return setting.read(&self.values).filter(|value| Some(value.as_str()) != setting.definition.default);
         }
         let (setting, _) = behind(name)?;
         let value = match setting.definition.name {
