@@ -101,7 +101,7 @@ async fn every_version_describes_every_resource() {
         assert_eq!(counted(TOPIC, "t").await, 36);
         assert!(counted(BROKER, "1").await > 50);
         assert_eq!(counted(BROKER, "").await, 0);
-        assert_eq!((counted(GROUP, "g").await, counted(CLIENT_METRICS, "m").await), (7, 0));
+        assert_eq!((counted(GROUP, "g").await, counted(CLIENT_METRICS, "m").await), (10, 0));
         for (kind, name, error) in [
             (TOPIC, "missing", ResponseError::UnknownTopicOrPartition),
             (TOPIC, "no good", ResponseError::InvalidTopicException),
