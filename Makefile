@@ -3,7 +3,7 @@
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run build test compat fmt lint setup
+.PHONY: run build test compat bench fmt lint setup
 
 ## Builds and serves; settings go into ARGS, as in make run ARGS="--durability sync"
 run: build
@@ -22,6 +22,10 @@ test: setup
 ## Every client and the jobs that take minutes; fails when one cannot run here
 compat: build
 	compat/run
+
+## The same loads for this broker and its peers, as a table; settings go into ARGS, as in make bench ARGS="--rounds 1"
+bench: build
+	compat/bench/bench $(ARGS)
 
 fmt:
 	cargo fmt

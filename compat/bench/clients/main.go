@@ -1,0 +1,56 @@
+// Loads that need many clients at once, in one process.
+//
+//	clients connections BOOTSTRAP TOPIC CLIENTS SECONDS
+//	clients fanout ENDPOINT STREAM CONSUMERS RECORDS_PER_SECOND SECONDS
+//
+// The last line of the output is one JSON object.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+)
+
+func number(argument string) int {
+	value, err := strconv.Atoi(argument)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}
+
+// tell prints the quantiles of the delays, beside what else there is to say.
+func tell(delays []time.Duration, more map[string]any) {
+	if len(delays) == 0 {
+		log.Fatal("nothing was measured")
+	}
+	slices.Sort(delays)
+	at := func(part float64) float64 {
+		return float64(delays[min(int(float64(len(delays))*part), len(delays)-1)]) / float64(time.Millisecond)
+	}
+	more["p50_ms"], more["p99_ms"], more["p999_ms"] = at(0.5), at(0.99), at(0.999)
+	if err := json.NewEncoder(os.Stdout).Encode(more); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func main() {
+	arguments := os.Args[1:]
+	ctx := context.Background()
+	switch {
+	case len(arguments) == 5 && arguments[0] == "connections":
+		connections(ctx, arguments[1], arguments[2], number(arguments[3]), time.Duration(number(arguments[4]))*time.Second)
+	case len(arguments) == 6 && arguments[0] == "fanout":
+		fanOut(ctx, arguments[1], arguments[2], number(arguments[3]), number(arguments[4]),
+			time.Duration(number(arguments[5]))*time.Second)
+	default:
+		fmt.Fprintln(os.Stderr, "connections BOOTSTRAP TOPIC CLIENTS SECONDS | fanout ENDPOINT STREAM CONSUMERS RATE SECONDS")
+		os.Exit(2)
+	}
+}
