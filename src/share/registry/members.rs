@@ -37,16 +37,16 @@ impl Shares {
         Ok(beat)
     }
 
-    /// A member goes; what it holds is for others.
+    /// A member goes. What it holds goes back to others with the end of its share session, as with Kafka: what it says
+    /// last of its records may come on another connection, behind this.
     pub async fn leave(self: &Arc<Self>, group_id: &str, member_id: &str) -> Result<(), ShareError> {
         let group = self.find(group_id).ok_or(ShareError::GroupIdNotFound)?;
-        let (stored, shares) = {
+        let stored = {
             let mut state = group.state.lock();
             state.check_open()?;
             state.membership.leave(member_id)?;
-            (self.put_group(&group, &state), state.shares.values().cloned().collect::<Vec<_>>())
+            self.put_group(&group, &state)
         };
-        shares.iter().for_each(|share| self.release_in(share, member_id));
         durable(stored).await.map_err(|_| ShareError::CoordinatorNotAvailable)
     }
 
