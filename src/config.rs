@@ -97,7 +97,9 @@ settings! {
         log_retention_bytes: i64 = "-1", <SIZE> bytes_or_unlimited(0);
         /// segment.bytes of a topic that does not set it
         log_segment_bytes: i64 = "1GiB", <SIZE> bytes(1 << 20, i64::from(i32::MAX));
-        /// Time between two looks for expired records, and for what can be compacted
+        /// Time between two looks for what can be compacted
+        compaction_interval: i64 = "15s", <DURATION> duration(100, values::DAY);
+        /// Time between two looks for expired records
         retention_check_interval: i64 = "30s", <DURATION> duration(100, values::DAY);
     }
     "Doors" {

@@ -1,5 +1,5 @@
-//! Retention: what has expired, decided from one clock. One task looks every `retention_check_interval`; another does so for
-//! what can be compacted, and a third carries out deletions of streams when they are due.
+//! Retention: what has expired, decided from one clock. One task looks every `retention_check_interval`; another, every
+//! `compaction_interval`, for what can be compacted; and a third carries out deletions of streams when they are due.
 //!
 //! Time is the broker's: a record expires by when it was appended, never by the timestamp a client gave it, and exactly
 //! then (to the look that follows). By size whole segments go, oldest first, as in Kafka: while the partition without

@@ -113,7 +113,7 @@ impl Server {
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
         workers.spawn(reaper::run(broker.clone(), config.retention_check_interval, expiration_ms));
-        workers.spawn(reaper::run_compaction(broker.clone(), config.retention_check_interval));
+        workers.spawn(reaper::run_compaction(broker.clone(), config.compaction_interval));
         workers.spawn({
             let (broker, groups, shares) = (broker.clone(), groups.clone(), shares.clone());
             reaper::run_deletions(broker.clone(), move || {
@@ -410,6 +410,7 @@ fn broker_values(config: &Config, kafka: &[(Advertised, SocketAddr)]) -> BrokerV
         log_retention_ms: config.log_retention,
         log_retention_bytes: config.log_retention_bytes,
         log_segment_bytes: config.log_segment_bytes,
+        log_cleaner_backoff_ms: config.compaction_interval,
         log_cleaner_dedupe_buffer_size: config.compaction_memory as i64,
         log_retention_check_interval_ms: config.retention_check_interval,
         kinesis_isolation: config.kinesis_isolation,

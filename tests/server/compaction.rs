@@ -121,11 +121,26 @@ async fn a_kinesis_reader_passes_over_what_is_gone() {
     assert_eq!(read.len(), 2);
 }
 
+/// Clients wait for a compaction as long as Kafka's cleaner sleeps, a quarter of a minute.
+#[tokio::test]
+async fn what_is_due_is_compacted_at_the_next_quarter_of_a_minute() {
+    let broker = Broker::start().await;
+    let settings = [("cleanup.policy", "compact"), ("segment.ms", "500"), ("min.cleanable.dirty.ratio", "0.01")];
+    broker.create_with("t", &settings).await;
+    let mut client = broker.connect().await;
+    client.produced("t", 0, keyed(&[("a", Some("1")), ("a", Some("2"))], NOW_MS, Codec::None)).await;
+    broker.clock.advance(1_000);
+    client.produced("t", 0, keyed(&[("b", Some("1"))], NOW_MS, Codec::None)).await;
+    broker.clock.advance(14_000);
+    let wanted = vec![(1, "a".into(), Some("2".into())), (2, "b".into(), Some("1".into()))];
+    broker.advance_until(0, async || table(&mut client, "t", 0).await == wanted).await;
+}
+
 /// A real folder, a real clock: segments come and go in the store's own files, and a kill loses nothing.
 #[tokio::test]
 async fn the_store_gets_its_space_back_and_a_kill_brings_nothing_back() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["--memory", "16MiB", "--retention-check-interval", "200ms"];
+    let settings = ["--memory", "16MiB", "--compaction-interval", "200ms"];
     let mut process = Process::start(folder.path(), &settings);
     let mut client = Client::connect_to(process.kafka).await;
     let topic = [

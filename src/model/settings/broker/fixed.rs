@@ -270,6 +270,13 @@ pub const FIXED: &[Fixed] = &[
         "Addresses that the broker listens on.",
     ),
     fixed(
+        "log.cleaner.backoff.ms",
+        ValueType::Long,
+        Some("15000"),
+        |values| Some(values.log_cleaner_backoff_ms.to_string()),
+        "Time between two looks for what can be compacted.",
+    ),
+    fixed(
         "log.cleaner.dedupe.buffer.size",
         ValueType::Long,
         Some("67108864"),

@@ -35,6 +35,7 @@ pub struct BrokerValues {
     pub log_retention_ms: i64,
     pub log_retention_bytes: i64,
     pub log_segment_bytes: i64,
+    pub log_cleaner_backoff_ms: i64,
     pub log_cleaner_dedupe_buffer_size: i64,
     pub log_retention_check_interval_ms: i64,
     /// `kinesis.isolation` of a topic that does not set it.
@@ -115,6 +116,7 @@ impl Default for BrokerValues {
             log_retention_ms: 604_800_000,
             log_retention_bytes: -1,
             log_segment_bytes: 1 << 30,
+            log_cleaner_backoff_ms: 15_000,
             log_cleaner_dedupe_buffer_size: 64 << 20,
             log_retention_check_interval_ms: 30_000,
             kinesis_isolation: Isolation::Committed,
