@@ -21,10 +21,11 @@
 //! | 7 | [`share`] | share groups: records handed out one by one, as from a queue |
 //! | 8 | [`kafka`] | the Kafka door |
 //! | 8 | [`kinesis`] | the Kinesis door |
+//! | 8 | [`cloudwatch`] | the CloudWatch door: metrics that clients put, and those of our own streams |
 //! | 9 | [`server`] | builds everything, binds, shuts down |
 //!
 //! Invariants:
-//! - Only [`kafka`] knows Kafka messages, only [`kinesis`] AWS shapes; [`broker`] names neither.
+//! - Only [`kafka`] knows Kafka messages, only [`kinesis`] and [`cloudwatch`] AWS shapes; [`broker`] names neither.
 //! - Only [`store`] imports `rocksdb` or opens a file of the data folder.
 //! - [`model`] and the state machines of groups, share groups and transactions are pure: no async, no I/O, time comes in
 //!   as an argument.
@@ -33,6 +34,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod cloudwatch;
 pub mod config;
 pub mod fanout;
 pub mod group;

@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::broker::{Broker, BrokerOptions, CatalogError};
 use crate::clock::Clock;
+use crate::cloudwatch;
 use crate::config::{Config, Durability, HostPort};
 use crate::group::{ConsumerConfig, GroupSettings, GroupType, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
@@ -85,7 +86,7 @@ impl Server {
             values: broker_values(&config, &kafka),
             master_keys: config.master_keys.clone(),
         };
-        let (broker, groups, transactions, shares, quotas, kinesis) = {
+        let (broker, groups, transactions, shares, quotas, kinesis, cloudwatch) = {
             let (clock, metrics) = (clock.clone(), metrics.clone());
             let config = config.clone();
             tokio::task::spawn_blocking(move || {
@@ -95,7 +96,8 @@ impl Server {
                 let shares = Shares::open(broker.clone(), groups.clone(), share_settings(&config))?;
                 let quotas = Quotas::open(&broker)?;
                 let kinesis = kinesis::Door::open(broker.clone(), config)?;
-                Ok::<_, StoreError>((broker, groups, transactions, shares, quotas, kinesis))
+                let cloudwatch = cloudwatch::Door::open(broker.clone())?;
+                Ok::<_, StoreError>((broker, groups, transactions, shares, quotas, kinesis, cloudwatch))
             })
             .await
             .map_err(|error| StartError::Thread(error.to_string()))??
@@ -108,7 +110,7 @@ impl Server {
             Coordinators { groups: groups.clone(), transactions: transactions.clone(), shares: shares.clone() };
         let door = Door::new(broker.clone(), coordinators, quotas, config.clone(), listeners, watching.clone());
         let budget = RequestBudget::new(config.memory / 4);
-        let state = Arc::new(http_state(&config, &broker, &groups, &shares, &kinesis, &watching));
+        let state = Arc::new(http_state(&config, &broker, &groups, &shares, (&kinesis, &cloudwatch), &watching));
 
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
@@ -125,6 +127,7 @@ impl Server {
         workers.spawn(groups.run_timers());
         workers.spawn(transactions.run_timers());
         workers.spawn(shares.run_timers());
+        workers.spawn(cloudwatch::keeper::run(cloudwatch.keeper.clone()));
         let http_addr = bound.http.1;
         let mut doors = vec![tokio::spawn(http::serve(bound.http.0, state, clock, watching))];
         let places = Arc::new(tokio::sync::Semaphore::new(config.connections_max));
@@ -295,7 +298,7 @@ fn http_state(
     broker: &Arc<Broker>,
     groups: &Arc<Groups>,
     shares: &Arc<Shares>,
-    kinesis: &Arc<kinesis::Door>,
+    (kinesis, cloudwatch): (&Arc<kinesis::Door>, &Arc<cloudwatch::Door>),
     stopping: &watch::Receiver<bool>,
 ) -> HttpState {
     let (metrics_broker, groups, shares) = (broker.clone(), groups.clone(), shares.clone());
@@ -315,6 +318,7 @@ fn http_state(
             Health { status, version: env!("CARGO_PKG_VERSION"), uptime_seconds, reason }
         }),
         apis: vec![kinesis.api()],
+        services: vec![cloudwatch.service()],
         access: Access::new(&config.account_id, &config.region, &config.credentials),
         reset: config.test_reset.then(|| reset(kinesis)),
         body_bytes_max: (config.memory / 8).max(http::BODY_BYTES_LEAST),

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["security"],
     &["group", "reaper", "http", "fanout", "scaler"],
     &["txn", "share"],
-    &["kafka", "kinesis"],
+    &["kafka", "kinesis", "cloudwatch"],
     &["server"],
 ];
 

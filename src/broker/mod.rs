@@ -31,7 +31,7 @@ use crate::log::writer::{Outcome, Writer, WriterOptions, gone};
 use crate::metrics::Metrics;
 use crate::model::settings::BrokerValues;
 use crate::store::crypt::KeyRing;
-use crate::store::{Batch, Figures, Store, StoreError, Volume};
+use crate::store::{Batch, Family, Figures, Page, Scan, Start, Store, StoreError, Volume};
 
 pub mod append;
 pub mod capacity;
@@ -58,6 +58,9 @@ pub use encryption::EncryptionError;
 pub use gauges::{PutGauge, ReadPipe};
 pub use stream::Stream;
 pub use transactions::End;
+
+/// Bytes of values in one page of `Meta`.
+const META_PAGE_BYTES: usize = 1 << 20;
 
 /// How the broker keeps records.
 #[derive(Clone, Debug)]
@@ -132,6 +135,16 @@ impl Broker {
             Ok(())
         })?;
         Ok(entries)
+    }
+
+    /// One value of `Meta` that another layer owns. Blocks.
+    pub fn get_meta(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.store.get(Family::Meta, key)
+    }
+
+    /// At most `entries_max` entries of `Meta` from `start` on, below `end`. Blocks.
+    pub fn page_of_meta(&self, start: Start, end: Bytes, entries_max: usize) -> Result<Page, StoreError> {
+        self.store.scan(&Scan { family: Family::Meta, start, end, entries_max, bytes_max: META_PAGE_BYTES })
     }
 
     /// Why nothing can be written any more, if so.

@@ -1,15 +1,17 @@
-//! What a door behind the HTTP port is to it: a [`Call`] in, a [`Reply`] out.
+//! What a door behind the HTTP port is to it: a [`Call`] in, a [`Reply`] out; and for a door with protocols of its own, a
+//! [`ServiceCall`] and a [`ServiceReply`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hyper::http::request::Parts;
 use uuid::Uuid;
 
 use super::Failure;
 use super::event_stream::EventStream;
-use crate::security::Principal;
+use crate::security::{AuthError, Principal};
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,4 +62,37 @@ pub enum Reply {
     /// The body in the call's format.
     Whole(Result<Bytes, Failure>),
     Events(EventStream),
+}
+
+/// A service that speaks protocols of its own: what it claims comes to it as it was received.
+pub struct Service {
+    /// As requests to it are signed: `monitoring`.
+    pub signed_as: &'static str,
+    /// Whether a request is for it; asked of every request, so it looks at the head first.
+    pub claims: fn(&Parts, &[u8]) -> bool,
+    pub handler: ServiceHandler,
+}
+
+/// Answers calls. It runs on the connection's task, so it may wait but not block.
+pub type ServiceHandler = Arc<dyn Fn(ServiceCall) -> BoxFuture<'static, ServiceReply> + Send + Sync>;
+
+/// A request that a service claims.
+#[derive(Clone, Debug)]
+pub struct ServiceCall {
+    pub head: Parts,
+    /// Without AWS's chunks; still compressed, if it came so.
+    pub body: Bytes,
+    /// Who signed it, or why that is not known: each protocol tells it in its own way.
+    pub principal: Result<Principal, AuthError>,
+    pub peer: SocketAddr,
+    /// As the client is told in `x-amzn-RequestId`.
+    pub request_id: Uuid,
+}
+
+/// Its answer.
+#[derive(Debug)]
+pub struct ServiceReply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Bytes,
 }

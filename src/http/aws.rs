@@ -17,7 +17,7 @@ use hyper::{Method, Response, StatusCode};
 use sha2::{Digest, Sha512};
 use uuid::Uuid;
 
-use super::api::{Api, Call, Format, Reply};
+use super::api::{Api, Call, Format, Reply, Service, ServiceCall};
 use super::body::AnswerBody;
 use super::budget::Budget;
 use super::listen::Stopping;
@@ -66,6 +66,9 @@ pub async fn answer(around: Around<'_>, head: &Parts, body: Bytes) -> Answer {
 }
 
 async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) -> Answer {
+    if let Some(service) = around.state.services.iter().find(|service| (service.claims)(head, &body)) {
+        return serve(&around, service, head, body, request_id).await;
+    }
     let content_type = content_type(&head.headers);
     let query = head.uri.query().unwrap_or_default();
     let is_form = content_type == FORM && !head.headers.contains_key(TARGET);
@@ -189,6 +192,26 @@ fn reply(around: &Around<'_>, format: Format, reply: Reply) -> Answer {
             response(StatusCode::OK, Some(event_stream::CONTENT_TYPE), body)
         }
     }
+}
+
+/// The answer of a service that has protocols of its own.
+async fn serve(around: &Around<'_>, service: &Service, head: &Parts, body: Bytes, request_id: Uuid) -> Answer {
+    let (principal, body) = match identify(around, head, service.signed_as, body) {
+        Ok((principal, body)) => (Ok(principal), body),
+        Err(Unidentified { error, body }) => {
+            around.state.metrics.http_refused("signature");
+            (Err(error), body)
+        }
+    };
+    let call = ServiceCall { head: head.clone(), body, principal, peer: around.peer, request_id };
+    let reply = (service.handler)(call).await;
+    let code = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let held = around.budget.answer(reply.body.len());
+    let mut answer = response(code, None, AnswerBody::whole(reply.body, Some(held)));
+    for (name, value) in reply.headers {
+        header(answer.headers_mut(), name, &value);
+    }
+    answer
 }
 
 fn sts(around: &Around<'_>, head: &Parts, body: &Bytes, request_id: Uuid) -> Answer {

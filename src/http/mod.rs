@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use crate::metrics::Metrics;
 use crate::security::Access;
 
-pub use api::{Api, Call, Format, Handler, Reply};
+pub use api::{Api, Call, Format, Handler, Reply, Service, ServiceCall, ServiceHandler, ServiceReply};
 pub use body::BODY_BYTES_LEAST;
 pub use codec::{Blob, Timestamp};
 pub use event_stream::{Event, EventStream};
@@ -42,6 +42,8 @@ pub struct HttpState {
     pub metrics: Arc<Metrics>,
     /// The services on this port.
     pub apis: Vec<Api>,
+    /// Those that have protocols of their own.
+    pub services: Vec<Service>,
     pub access: Access,
     /// Deletes every stream, for suites that ask for it; the error is told to the client.
     pub reset: Option<Reset>,

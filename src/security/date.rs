@@ -1,4 +1,5 @@
-//! Times as they are signed, `20150830T123600Z` and HTTP's `Sun, 30 Aug 2015 12:36:00 GMT`, and as policies have them.
+//! Times as they are signed, `20150830T123600Z` and HTTP's `Sun, 30 Aug 2015 12:36:00 GMT`, as policies have them, and as
+//! documents do.
 
 const DAY_MS: i64 = 86_400_000;
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -28,6 +29,37 @@ pub(super) fn parse_extended(text: &str) -> Option<i64> {
         parts.next().is_none().then_some(three)
     };
     ms_of(parts(day, '-')?, parts(time, ':')?)
+}
+
+/// Milliseconds since 1970 of the same as documents may have it: with a fraction of a second, or a distance from UTC.
+pub fn parse_iso(text: &str) -> Option<i64> {
+    let (at, offset_ms) = match text.strip_suffix(['Z', 'z']) {
+        Some(at) => (at, 0),
+        None => match text.len().checked_sub(6).and_then(|split| text.split_at_checked(split)) {
+            Some((at, offset)) if at.contains('T') && offset.starts_with(['+', '-']) => {
+                let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+                let ms = (number(hours)? * 60 + number(minutes)?) * 60_000;
+                (at, if offset.starts_with('-') { -ms } else { ms })
+            }
+            Some(_) | None => (text, 0),
+        },
+    };
+    let (whole, fraction_ms) = match at.split_once('.') {
+        Some((whole, digits)) => {
+            let digits: String = digits.chars().chain("000".chars()).take(3).collect();
+            (whole, number(&digits)?)
+        }
+        None => (at, 0),
+    };
+    let whole_ms = if whole.contains('T') { parse_extended(&format!("{whole}Z")) } else { parse_extended(whole) };
+    Some(whole_ms? + fraction_ms - offset_ms)
+}
+
+/// ISO 8601's extended format, to the second: `2015-08-30T12:36:00Z`.
+pub fn format_extended(ms: i64) -> String {
+    let (year, month, day) = civil(ms.div_euclid(DAY_MS));
+    let seconds = ms.rem_euclid(DAY_MS) / 1_000;
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
 /// Milliseconds since 1970 of a `Date` header.
@@ -111,6 +143,25 @@ mod tests {
         assert_eq!(parse_extended("1970-01-02"), Some(86_400_000));
         assert_eq!((parse_extended("1970-01-02T00:00Z"), parse_extended("1970-1")), (None, None));
         assert_eq!(parse_http("Sun, 30 Aug 2015 12:36:00 GMT"), Some(1_440_938_160_000));
+    }
+
+    #[test]
+    fn times_of_documents_are_read_and_written() {
+        for text in [
+            "2015-08-30T12:36:00Z",
+            "2015-08-30T12:36:00",
+            "2015-08-30T12:36:00.000Z",
+            "2015-08-30T14:36:00+02:00",
+            "2015-08-30T08:06:00.000-04:30",
+        ] {
+            assert_eq!(parse_iso(text), Some(1_440_938_160_000), "{text}");
+        }
+        assert_eq!(parse_iso("2015-08-30T12:36:00.1239Z"), Some(1_440_938_160_123));
+        assert_eq!(parse_iso("1970-01-02"), Some(86_400_000));
+        for text in ["", "Z", "+01:00", "2015-08-30T12:36:00.xZ", "2015-08-30T12:36:00+\u{e9}1:00", "a.b"] {
+            assert_eq!(parse_iso(text), None, "{text}");
+        }
+        assert_eq!(format_extended(1_440_938_160_999), "2015-08-30T12:36:00Z");
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! machine. With credentials a request is refused unless its signature (AWS Signature Version 4) is right.
 //!
 //! Rooms: `credentials` who there is, `signature` the checks and their texts, `canonical` what is signed, [`chunked`]
-//! bodies that are signed piece by piece, `date` times as they are signed, [`policy`] resource policies.
+//! bodies that are signed piece by piece, [`date`] times as texts, [`policy`] resource policies.
 
 mod canonical;
 pub mod chunked;
 mod credentials;
-mod date;
+pub mod date;
 pub mod policy;
 mod signature;
 

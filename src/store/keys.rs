@@ -27,6 +27,8 @@
 //! | Meta | `'t', transactional id` | a transactional id with its transaction: JSON, `txn` |
 //! | Meta | `'H', group` | a share group: JSON, `share::stored` |
 //! | Meta | `'h', group, 0, stream u32, partition u32` | what a share group has processed of a partition: `share::partition::stored` |
+//! | Meta | `'M', metric u32` | a metric that was put: JSON, `cloudwatch::keeper` |
+//! | Meta | `'P', metric u32, resolution u8, second u32, unit u8` | what was put of it for a second or minute: `cloudwatch::point` |
 //!
 //! Group ids hold no NUL (refused at the door as INVALID_GROUP_ID); topic names cannot.
 
@@ -94,6 +96,15 @@ pub enum Key<'a> {
     SharePartition {
         group: &'a str,
         partition: PartitionId,
+    },
+    Metric(u32),
+    MetricPoint {
+        metric: u32,
+        /// 0: minutes, 1: seconds.
+        resolution: u8,
+        /// Where it begins, since 1970.
+        second: u32,
+        unit: u8,
     },
 }
 
@@ -201,6 +212,17 @@ impl Key<'_> {
                 out.put_u8(0);
                 put_partition(&mut out, partition);
             }
+            Key::Metric(metric) => {
+                out.put_u8(b'M');
+                out.put_u32(metric);
+            }
+            Key::MetricPoint { metric, resolution, second, unit } => {
+                out.put_u8(b'P');
+                out.put_u32(metric);
+                out.put_u8(resolution);
+                out.put_u32(second);
+                out.put_u8(unit);
+            }
         }
         out.freeze()
     }
@@ -260,6 +282,12 @@ pub fn parse_batch_key(key: &[u8]) -> Option<(u32, PartitionId, Offset)> {
     let u32_at = |at: usize| u32::from_be_bytes([key[at], key[at + 1], key[at + 2], key[at + 3]]);
     let partition = PartitionId { stream: StreamId(u32_at(4)), index: PartitionIndex(u32_at(8)) };
     Some((u32_at(0), partition, (u64::from(u32_at(12)) << 32 | u64::from(u32_at(16))) as Offset))
+}
+
+/// A parsed key of a metric's point: `(second, unit)`.
+pub fn parse_point_key(key: &[u8]) -> Option<(u32, u8)> {
+    let key: &[u8; 11] = key.try_into().ok()?;
+    Some((u32::from_be_bytes([key[6], key[7], key[8], key[9]]), key[10]))
 }
 
 /// The bounds `from..to` of all keys that begin with `prefix`.

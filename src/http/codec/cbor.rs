@@ -15,6 +15,8 @@ const TAGS_MAX: usize = 8;
 pub(super) struct Cbor<'de> {
     /// What is still to be read.
     rest: &'de [u8],
+    /// Milliseconds in a tagged time that is a whole 1.
+    time_unit_ms: i64,
 }
 
 /// A value's first bytes.
@@ -29,7 +31,12 @@ struct Head {
 
 impl<'de> Cbor<'de> {
     pub(super) fn new(body: &'de [u8]) -> Cbor<'de> {
-        Cbor { rest: body }
+        Cbor { rest: body, time_unit_ms: 1 }
+    }
+
+    /// As in Smithy's RPC v2: tagged times are seconds, as RFC 8949 has them.
+    pub(super) fn in_seconds(body: &'de [u8]) -> Cbor<'de> {
+        Cbor { rest: body, time_unit_ms: 1_000 }
     }
 
     fn take(&mut self, length: u64) -> Result<&'de [u8], Malformed> {
@@ -140,7 +147,7 @@ impl<'de> Source<'de> for Cbor<'de> {
                 continue;
             }
             return Ok(match self.untagged(head)? {
-                Item::Integer(ms) if is_time => Item::Time(ms),
+                Item::Integer(time) if is_time => Item::Time(time.saturating_mul(self.time_unit_ms)),
                 other => other,
             });
         }

@@ -36,16 +36,22 @@ pub use types::{Blob, Timestamp};
 const ANSWER_BYTES: usize = 512;
 /// The value that a body holds. Errors are SerializationException.
 pub fn decode<'de, T: Deserialize<'de>>(format: Format, body: &'de [u8]) -> Result<T, Failure> {
-    fn whole<'de, T: Deserialize<'de>, S: Source<'de>>(mut reader: Reader<S>) -> Result<T, Malformed> {
-        let value = T::deserialize(&mut reader)?;
-        reader.end()?;
-        Ok(value)
-    }
     let decoded = match format {
         Format::Json => whole(Reader::new(json::Json::new(body))),
         Format::Cbor => whole(Reader::new(cbor::Cbor::new(body))),
     };
     decoded.map_err(|malformed| Failure::serialization(malformed.0))
+}
+
+/// The same for Smithy's RPC v2, whose CBOR has times in seconds.
+pub fn decode_rpc<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+    whole(Reader::new(cbor::Cbor::in_seconds(body))).map_err(|malformed| Failure::serialization(malformed.0))
+}
+
+fn whole<'de, T: Deserialize<'de>, S: Source<'de>>(mut reader: Reader<S>) -> Result<T, Malformed> {
+    let value = T::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
 }
 
 /// Whether a body is a structure (or list) in its format, whatever it holds: some errors are told only then.

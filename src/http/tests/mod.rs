@@ -71,6 +71,7 @@ impl Fixture {
             }),
             metrics: metrics.clone(),
             apis: vec![api(&calls, &events)],
+            services: Vec::new(),
             access: Access::new("123456789012", "us-east-1", &options.keys),
             reset: None,
             body_bytes_max: options.body_bytes_max,
