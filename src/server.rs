@@ -128,6 +128,7 @@ impl Server {
         workers.spawn(transactions.run_timers());
         workers.spawn(shares.run_timers());
         workers.spawn(cloudwatch::keeper::run(cloudwatch.keeper.clone()));
+        workers.spawn(cloudwatch::own::run(broker.clone(), cloudwatch.keeper.clone()));
         let http_addr = bound.http.1;
         let mut doors = vec![tokio::spawn(http::serve(bound.http.0, state, clock, watching))];
         let places = Arc::new(tokio::sync::Semaphore::new(config.connections_max));

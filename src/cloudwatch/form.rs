@@ -48,7 +48,8 @@ impl Form {
     /// Whether there is anything at the path or below it.
     fn holds(&self, path: &str) -> bool {
         let below = format!("{path}.");
-        self.0.contains_key(path) || self.0.range(below.clone()..).next().is_some_and(|(key, _)| key.starts_with(&below))
+        self.0.contains_key(path)
+            || self.0.range(below.clone()..).next().is_some_and(|(key, _)| key.starts_with(&below))
     }
 }
 
@@ -84,7 +85,9 @@ impl<'de> Place<'de> {
 
     fn parse<T: std::str::FromStr>(&self, what: &str) -> Result<T, Malformed> {
         let text = self.text()?;
-        text.trim().parse().map_err(|_| Malformed(format!("{text} is no {what}, as the parameter {} takes.", self.path)))
+        text.trim()
+            .parse()
+            .map_err(|_| Malformed(format!("{text} is no {what}, as the parameter {} takes.", self.path)))
     }
 
     fn child(&self, name: &str) -> Place<'de> {
@@ -127,7 +130,9 @@ impl<'de> Deserializer<'de> for Place<'de> {
         }
         let text = self.text()?;
         let ms = date::parse_iso(text.trim());
-        visitor.visit_i64(ms.ok_or_else(|| Malformed(format!("{text} is no time, as the parameter {} takes.", self.path)))?)
+        visitor.visit_i64(
+            ms.ok_or_else(|| Malformed(format!("{text} is no time, as the parameter {} takes.", self.path)))?,
+        )
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Malformed> {
@@ -224,10 +229,8 @@ mod tests {
                     Inner.member.2.Values.member.2=-2e3&Inner.member.4.Count=9&Empty=&At=1970-01-02T00%3A00%3A00.5Z&\
                     Yes=true&Other=1\n";
         let form = Form::parse(body.as_bytes()).unwrap();
-        let inner = vec![
-            Inner { count: Some(3), values: None },
-            Inner { count: None, values: Some(vec![1.5, -2_000.0]) },
-        ];
+        let inner =
+            vec![Inner { count: Some(3), values: None }, Inner { count: None, values: Some(vec![1.5, -2_000.0]) }];
         let outer = Outer {
             name: Some("a b c&".into()),
             inner: Some(inner),

@@ -15,7 +15,7 @@ const CHARS_MAX: usize = 2_048;
 /// Periods that FILL may add to one series.
 const FILLED_MAX: i64 = 100_800;
 
-/// Of one series to one, of several to one, and with a second argument.
+/// What may be called.
 const FUNCTIONS: &[&str] =
     &["ABS", "AVG", "CEIL", "DIFF", "FILL", "FLOOR", "MAX", "METRICS", "MIN", "PERIOD", "RATE", "SUM"];
 
@@ -65,7 +65,9 @@ pub fn evaluate_all<'a>(
     }
     while !waiting.is_empty() {
         let names: Vec<&str> = waiting.iter().map(|(id, _)| *id).collect();
-        let is_ready = |tokens: &[Token]| !tokens.iter().any(|token| matches!(token, Token::Name(name) if names.contains(&name.as_str())));
+        let is_ready = |tokens: &[Token]| {
+            !tokens.iter().any(|token| matches!(token, Token::Name(name) if names.contains(&name.as_str())))
+        };
         let (ready, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, tokens)| is_ready(tokens));
         if let (true, Some((id, _))) = (ready.is_empty(), rest.first()) {
             return Err(format!("Error in expression '{id}': Circular dependency between expressions"));
@@ -209,6 +211,9 @@ impl Parser<'_, '_> {
             }
             Token::Sign(_) => Err(unexpected(token)),
             Token::Name(name) if self.takes('(') => {
+                if !FUNCTIONS.contains(&name.as_str()) {
+                    return Err(format!("Unsupported function {name}"));
+                }
                 let arguments = self.list(')')?;
                 self.call(name, arguments)
             }
@@ -257,8 +262,7 @@ impl Parser<'_, '_> {
             ("MAX", Some(value), None, None) => {
                 Ok(reduced(value, |values| values.iter().copied().fold(f64::NEG_INFINITY, f64::max)))
             }
-            (name, ..) if FUNCTIONS.contains(&name) => Err(format!("The arguments of {name} are not supported")),
-            (name, ..) => Err(format!("Unsupported function {name}")),
+            (name, ..) => Err(format!("The arguments of {name} are not supported")),
         }
     }
 }
@@ -325,7 +329,8 @@ fn reduced(value: Value, reduce: impl Fn(&[f64]) -> f64) -> Value {
 /// Each value less the one before, divided by what so many seconds come to.
 fn differences(series: &Series, divisor: impl Fn(f64) -> f64) -> Series {
     let pairs = series.values.iter().zip(series.values.iter().skip(1));
-    let values = pairs.map(|((before_at, before), (at, value))| (*at, (value - before) / divisor((at - before_at) as f64)));
+    let values =
+        pairs.map(|((before_at, before), (at, value))| (*at, (value - before) / divisor((at - before_at) as f64)));
     Series { values: values.collect(), window: series.window }
 }
 

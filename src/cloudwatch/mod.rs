@@ -10,6 +10,7 @@
 //! | [`point`] | statistic sets and values |
 //! | [`keeper`] | which metrics there are, and their points in the store |
 //! | [`put`], [`query`], [`math`], [`list`] | the operations |
+//! | [`own`] | `AWS/Kinesis`: the metrics of our own streams |
 //!
 //! Invariants: a put that was answered is kept; points are read on threads that may block, [`READERS_MAX`] at once.
 //!
@@ -30,6 +31,7 @@ pub mod form;
 pub mod keeper;
 pub mod list;
 pub mod math;
+pub mod own;
 pub mod point;
 pub mod protocol;
 pub mod put;
@@ -67,10 +69,7 @@ enum Run {
 
 /// What is served.
 pub const TABLE: &[Row] = &[
-    Row {
-        operation: "GetMetricData",
-        run: Run::Read(|door, request| query::get_metric_data(door, &request.read()?)),
-    },
+    Row { operation: "GetMetricData", run: Run::Read(|door, request| query::get_metric_data(door, &request.read()?)) },
     Row {
         operation: "GetMetricStatistics",
         run: Run::Read(|door, request| query::get_metric_statistics(door, &request.read()?)),
@@ -97,7 +96,7 @@ impl Door {
     /// Reads which metrics there are. Blocks.
     pub fn open(broker: Arc<Broker>) -> Result<Arc<Door>, StoreError> {
         let keeper = Arc::new(Keeper::open(broker.clone())?);
-        let metrics = TABLE.iter().map(|row| broker.metrics().operation(row.operation)).collect();
+        let metrics = TABLE.iter().map(|row| broker.metrics().cloudwatch_operation(row.operation)).collect();
         Ok(Arc::new(Door { keeper, broker, readers: Arc::new(Semaphore::new(READERS_MAX)), metrics }))
     }
 

@@ -97,6 +97,12 @@ impl Point {
         Point { samples, sum, minimum, maximum, values }
     }
 
+    /// The same of which the values are not known, even if the smallest is told to be the largest.
+    pub fn of_unknown(samples: f64, sum: f64, minimum: f64, maximum: f64) -> Point {
+        let values = (samples == 1.0).then(|| vec![(sum, samples)]);
+        Point { samples, sum, minimum, maximum, values }
+    }
+
     pub fn merge(&mut self, other: &Point) {
         self.samples += other.samples;
         self.sum += other.sum;

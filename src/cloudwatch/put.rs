@@ -59,7 +59,9 @@ fn read(path: &str, namespace: &String, datum: &MetricDatum, now_ms: i64) -> Res
     let name = shapes::name(path, Some(namespace), datum.metric_name.as_ref(), datum.dimensions.as_ref())?;
     let at_ms = datum.timestamp.map_or(now_ms, |timestamp| timestamp.0);
     if at_ms < now_ms - PAST_MS_MAX {
-        return Err(Error::invalid(format!("The parameter {path}Timestamp must specify a time within the past two weeks.")));
+        return Err(Error::invalid(format!(
+            "The parameter {path}Timestamp must specify a time within the past two weeks."
+        )));
     }
     if at_ms > now_ms + FUTURE_MS_MAX {
         let text = format!("The parameter {path}Timestamp must specify a time no more than two hours in the future.");
@@ -69,7 +71,9 @@ fn read(path: &str, namespace: &String, datum: &MetricDatum, now_ms: i64) -> Res
     let resolution = match datum.storage_resolution {
         None | Some(60) => Resolution::Minutes,
         Some(1) => Resolution::Seconds,
-        Some(_) => return Err(Error::invalid(format!("The parameter {path}StorageResolution must be either 1 or 60."))),
+        Some(_) => {
+            return Err(Error::invalid(format!("The parameter {path}StorageResolution must be either 1 or 60.")));
+        }
     };
     let point = point(path, datum)?;
     Ok(point.map(|point| Datum { name, at_ms, unit, resolution, point }))

@@ -60,17 +60,19 @@ fn periods(
     let mut periods: BTreeMap<(i64, Unit), Point> = BTreeMap::new();
     let Some(metric) = keeper.metric(name) else { return Ok(periods) };
     let second = |s: i64| u32::try_from(s.max(0)).unwrap_or(u32::MAX);
-    let read = keeper.points(&metric, window.resolution(), second(window.from_s), second(window.to_s), |at, of, point| {
-        *left = left.saturating_sub(1);
-        if unit.is_none_or(|unit| unit == of) {
-            let begin = window.from_s + (i64::from(at) - window.from_s).div_euclid(window.period_s) * window.period_s;
-            match periods.get_mut(&(begin, of)) {
-                Some(whole) => whole.merge(&point),
-                None => drop(periods.insert((begin, of), point)),
+    let read =
+        keeper.points(&metric, window.resolution(), second(window.from_s), second(window.to_s), |at, of, point| {
+            *left = left.saturating_sub(1);
+            if unit.is_none_or(|unit| unit == of) {
+                let begin =
+                    window.from_s + (i64::from(at) - window.from_s).div_euclid(window.period_s) * window.period_s;
+                match periods.get_mut(&(begin, of)) {
+                    Some(whole) => whole.merge(&point),
+                    None => drop(periods.insert((begin, of), point)),
+                }
             }
-        }
-        *left > 0
-    });
+            *left > 0
+        });
     read.map_err(|error| Error::internal(&error))?;
     if *left == 0 {
         return Err(Error::LimitExceeded(format!("The request would read more than {POINTS_READ_MAX} stored points.")));
@@ -82,7 +84,9 @@ fn periods(
 fn period(path: &str, period: Option<i32>) -> Result<i64, Error> {
     match period {
         None => Err(Error::required(path)),
-        Some(period) if matches!(period, 1 | 5 | 10 | 20 | 30) || (period >= 60 && period % 60 == 0) => Ok(period.into()),
+        Some(period) if matches!(period, 1 | 5 | 10 | 20 | 30) || (period >= 60 && period % 60 == 0) => {
+            Ok(period.into())
+        }
         Some(_) => Err(Error::invalid(format!(
             "The parameter {path} must be a value in the set [ 1, 5, 10, 20, 30 ] or a multiple of 60."
         ))),
@@ -229,12 +233,15 @@ fn evaluate(
         let path = format!("MetricDataQueries.member.{}", index + 1);
         let id = checked_id(&path, query)?;
         if known.contains_key(id) {
-            return Err(Error::Validation(format!("The values for parameter id in MetricDataQueries are not unique: {id}.")));
+            return Err(Error::Validation(format!(
+                "The values for parameter id in MetricDataQueries are not unique: {id}."
+            )));
         }
         let found = match (&query.metric_stat, &query.expression) {
             (Some(_), Some(_)) => return Err(exclusive(&path, "Expression")),
             (None, None) => {
-                let text = format!("Exactly one of the parameters {path}.MetricStat and {path}.Expression must be specified.");
+                let text =
+                    format!("Exactly one of the parameters {path}.MetricStat and {path}.Expression must be specified.");
                 return Err(Error::Validation(text));
             }
             (Some(_), None) if query.period.is_some() => return Err(exclusive(&path, "Period")),
@@ -244,10 +251,8 @@ fn evaluate(
         };
         known.insert(id, found);
     }
-    let expressions: Vec<(&str, &str)> = queries
-        .iter()
-        .filter_map(|query| Some((query.id.as_deref()?, query.expression.as_deref()?)))
-        .collect();
+    let expressions: Vec<(&str, &str)> =
+        queries.iter().filter_map(|query| Some((query.id.as_deref()?, query.expression.as_deref()?))).collect();
     let mut series: BTreeMap<&str, Series> = known.iter().map(|(id, (_, series))| (*id, series.clone())).collect();
     let is_expression = |id: &str| expressions.iter().any(|(other, _)| *other == id);
     let metrics: Vec<String> = known.keys().filter(|id| !is_expression(id)).map(|id| (*id).to_owned()).collect();
@@ -272,7 +277,11 @@ fn checked_id<'a>(path: &str, query: &'a MetricDataQuery) -> Result<&'a str, Err
     let is_right = id.len() <= 255
         && id.starts_with(|c: char| c.is_ascii_lowercase())
         && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if is_right { Ok(id) } else { Err(Error::Validation(format!("The value {id} for parameter {path}.Id is invalid."))) }
+    if is_right {
+        Ok(id)
+    } else {
+        Err(Error::Validation(format!("The value {id} for parameter {path}.Id is invalid.")))
+    }
 }
 
 fn metric_stat(

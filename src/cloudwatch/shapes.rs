@@ -169,9 +169,10 @@ pub fn unit(path: &str, name: Option<&String>) -> Result<Option<Unit>, Error> {
 
 /// A metric in an answer.
 pub fn metric(name: &Name) -> Node {
-    let dimensions = name.dimensions.iter().map(|(name, value)| {
-        Node::Structure(vec![("Name", Node::text(name)), ("Value", Node::text(value))])
-    });
+    let dimensions = name
+        .dimensions
+        .iter()
+        .map(|(name, value)| Node::Structure(vec![("Name", Node::text(name)), ("Value", Node::text(value))]));
     Node::Structure(vec![
         ("Namespace", Node::text(&name.namespace)),
         ("MetricName", Node::text(&name.metric)),

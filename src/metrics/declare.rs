@@ -120,6 +120,10 @@ series! {
         "Kinesis requests answered; error is AWS's name or NONE", counters(&["operation", "error"]);
     operation_seconds: HistogramVec = "kinesis_request_seconds",
         "Time from a whole Kinesis request to its answer, waiting included", histograms(&["operation"], REQUEST_SECONDS);
+    cloudwatch: IntCounterVec = "cloudwatch_requests_total",
+        "CloudWatch requests answered; error is AWS's code or NONE", counters(&["operation", "error"]);
+    cloudwatch_seconds: HistogramVec = "cloudwatch_request_seconds",
+        "Time from a whole CloudWatch request to its answer", histograms(&["operation"], REQUEST_SECONDS);
     connections: IntGauge = "kafka_connections", "Open Kafka connections", IntGauge::with_opts;
     connections_total: IntCounter = "kafka_connections_accepted_total", "Kafka connections accepted", IntCounter::with_opts;
     connections_refused: IntCounterVec = "kafka_connections_refused_total",

@@ -103,6 +103,16 @@ impl Metrics {
         }
     }
 
+    /// The handle of one operation of the CloudWatch API; `name` as AWS spells it.
+    pub fn cloudwatch_operation(&self, name: &'static str) -> ApiMetrics {
+        ApiMetrics {
+            name,
+            well: self.series.cloudwatch.with_label_values(&[name, NONE]),
+            requests: self.series.cloudwatch.clone(),
+            seconds: self.series.cloudwatch_seconds.with_label_values(&[name]),
+        }
+    }
+
     /// The handle of one operation of the Kinesis API; `name` as AWS spells it.
     pub fn operation(&self, name: &'static str) -> ApiMetrics {
         ApiMetrics {
