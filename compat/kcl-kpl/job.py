@@ -2,7 +2,7 @@
 Producer Library with and without aggregation, and both crossed with Apache Kafka's clients, while shards split and merge.
 
 The Client Library keeps its leases in DynamoDB, which moto's server stands in for. The Producer Library speaks nothing
-but TLS, so a relay of ours ends it in front of the broker.
+but TLS, so a relay of ours ends it in front of the broker. Both publish their metrics to the broker's CloudWatch.
 """
 
 import datetime
@@ -53,7 +53,8 @@ class Program:
     def __init__(self, name, arguments, **environment):
         self.lines = []
         self.records = []
-        self.errors = open(SCRATCH / f"{name}.stderr", "wb")
+        self.said_wrong = SCRATCH / f"{name}.stderr"
+        self.errors = open(self.said_wrong, "wb")
         self.process = subprocess.Popen(JAVA + arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.errors, text=True, env=dict(os.environ, **environment))
         self.thread = threading.Thread(target=self.listen, daemon=True)
@@ -75,6 +76,12 @@ class Program:
             self.process.kill()
             raise steps.Failed("a program did not leave within 60 s") from None
         self.thread.join()
+
+    def published(self):
+        """That it had nothing to complain of where it published its metrics."""
+        wrong = [line for line in self.said_wrong.read_text(errors="replace").splitlines()
+                 if "cloudwatch" in line.lower() or "metric" in line.lower()]
+        check(not wrong, f"it complained {len(wrong)} times, first: {wrong[:1]}")
 
     def kill(self):
         if self.process.poll() is None:
@@ -164,6 +171,8 @@ class Job(steps.Steps):
         self.kinesis = boto3.client("kinesis", endpoint_url=endpoint, region_name="us-east-1",
                                     aws_access_key_id="compat", aws_secret_access_key="compat",
                                     config=Config(retries={"mode": "standard", "total_max_attempts": 12}))
+        self.cloudwatch = boto3.client("cloudwatch", endpoint_url=endpoint, region_name="us-east-1",
+                                       aws_access_key_id="compat", aws_secret_access_key="compat")
         address = urllib.parse.urlsplit(endpoint)
         self.relay = Relay((address.hostname, address.port))
         self.beside = Beside()
@@ -233,6 +242,20 @@ class Job(steps.Steps):
         time.sleep(1)
         self.once(sent, program.records)
 
+    def total(self, namespace, metric, **wanted):
+        """The sum of a metric over everything that has these dimensions and no others."""
+        now, total = datetime.datetime.now(datetime.UTC), 0
+        for page in self.cloudwatch.get_paginator("list_metrics").paginate(Namespace=namespace, MetricName=metric):
+            for one in page["Metrics"]:
+                has = {dimension["Name"]: dimension["Value"] for dimension in one["Dimensions"]}
+                if set(has) == set(wanted) and all(value in (None, has[name]) for name, value in wanted.items()):
+                    answer = self.cloudwatch.get_metric_statistics(
+                        Namespace=namespace, MetricName=metric, Dimensions=one["Dimensions"], Period=3600,
+                        StartTime=now - datetime.timedelta(hours=1), EndTime=now + datetime.timedelta(hours=1),
+                        Statistics=["Sum"])
+                    total += sum(point["Sum"] for point in answer["Datapoints"])
+        return total
+
     # The steps.
 
     def worker(self, kind):
@@ -260,6 +283,11 @@ class Job(steps.Steps):
         again = self.program(kind, "Worker", kind, name, name)
         self.given(again, more)
         again.leave()
+        for program in (worker, again):
+            program.published()
+        # A worker publishes what it has left when it leaves.
+        processed = self.total(name, "RecordsProcessed", Operation="ProcessTask", ShardId=None)
+        check(processed == len(sent) + len(more), f"{processed} of {len(sent) + len(more)} records by its metrics")
         if kind == "fan-out":
             arn = self.kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
             consumers = self.kinesis.list_stream_consumers(StreamARN=arn)["Consumers"]
@@ -283,6 +311,7 @@ class Job(steps.Steps):
         check(not bad, f"{len(bad)} of {count} records were refused, the first {bad[:1]}")
         done = producer.said("put")
         check(len(done) == count, f"{len(done)} of {count} records were answered: {producer.lines[-2:]}")
+        producer.published()
         return done
 
     def stored(self, name):
@@ -318,6 +347,8 @@ class Job(steps.Steps):
         found = self.stored(name)
         check(sorted(data.decode() for _, _, data in found) == sorted(data for _, _, _, data in done),
               f"2,000 records were put and {len(found)} lie there")
+        put = self.total("KinesisProducerLibrary", "UserRecordsPut", StreamName=name)
+        check(0 < put <= 2000, f"{put} of 2,000 records were put by its metrics")
 
     def kpl_to_kafka(self):
         name = self.stream("kpl-to-kafka", 2)

@@ -94,7 +94,7 @@ public final class Worker {
         DynamoDbAsyncClient tables = DynamoDbAsyncClient.builder()
             .endpointOverride(beside).region(Region.US_EAST_1).credentialsProvider(credentials).build();
         CloudWatchAsyncClient metrics = CloudWatchAsyncClient.builder()
-            .endpointOverride(beside).region(Region.US_EAST_1).credentialsProvider(credentials).build();
+            .endpointOverride(URI.create(System.getenv("KINESIS"))).region(Region.US_EAST_1).credentialsProvider(credentials).build();
 
         SingleStreamTracker tracker = new SingleStreamTracker(stream,
             InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON));
@@ -112,7 +112,7 @@ public final class Worker {
             configs.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200),
             leases,
             configs.lifecycleConfig(),
-            configs.metricsConfig().metricsLevel(MetricsLevel.NONE),
+            configs.metricsConfig().metricsLevel(MetricsLevel.DETAILED).metricsBufferTimeMillis(1000),
             configs.processorConfig().callProcessRecordsEvenForEmptyRecordList(false),
             retrieval);
         Thread running = new Thread(scheduler, "scheduler");
