@@ -28,10 +28,10 @@ pub use access_keys::AccessKey;
 use access_keys::credentials;
 pub use keys::MasterKey;
 use keys::master_keys;
-pub use values::{Durability, HostPort, Listener, LogFormat};
+pub use values::{AuditLog, Durability, Endpoint, HostPort, Listener, LogFormat};
 use values::{
-    account_id, bytes, bytes_or_unlimited, duration, duration_or_unlimited, host_port, listeners, log_filter, one_of,
-    path, region, switch, whole,
+    account_id, bytes, bytes_or_unlimited, duration, duration_or_unlimited, endpoint, host_port, listeners, log_filter,
+    one_of, path, ratio, region, switch, whole,
 };
 
 /// One row of the table.
@@ -230,6 +230,12 @@ settings! {
     "Watching" {
         /// Topics, groups and partitions that get metric series of their own; the rest share one labelled _other
         metrics_label_max: usize = "1000", <N> whole(0, 1_000_000);
+        /// Who asked for which control operation, as events of CloudTrail's shape: off, stdout, file:PATH or stream:NAME
+        audit_log: AuditLog = "off", <WHERE> one_of;
+        /// Where an OpenTelemetry collector takes traces by OTLP over HTTP: http://HOST[:PORT][/PATH]; without it there are none
+        otlp_endpoint: Option<Endpoint> = "", <URL> endpoint;
+        /// Share of requests that are traced, 0 to 1, where the client's traceparent does not say
+        otlp_sampling: f64 = "1", <RATIO> ratio;
         /// What is logged, to stderr: error, warn, info, debug, trace, or a filter like warn,anabranch::kafka=debug
         log_level: String = "warn", <FILTER> log_filter;
         /// text or json

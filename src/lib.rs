@@ -12,10 +12,12 @@
 //! | 3 | [`log`] | one partition's log: append, read, trim, recover, producers |
 //! | 4 | [`broker`] | streams, partitions and shards; what doors call |
 //! | 5 | [`security`] | principals: who asks and what they may do |
+//! | 5 | [`traces`] | a span for each request, told to an OpenTelemetry collector |
 //! | 6 | [`group`] | consumer groups and their offsets |
 //! | 6 | [`reaper`] | retention: what has expired |
 //! | 6 | [`fanout`] | enhanced fan-out: subscriptions, takeover, expiry |
 //! | 6 | [`scaler`] | on-demand capacity: when shards split and merge |
+//! | 6 | [`audit`] | the audit log: who asked for which control operation |
 //! | 6 | [`http`] | what AWS-style doors share; `/metrics` and `/health` |
 //! | 7 | [`txn`] | transactions: who has which transactional id, what its transaction holds, how it ends |
 //! | 7 | [`share`] | share groups: records handed out one by one, as from a queue |
@@ -32,6 +34,7 @@
 //! - [`clock`] is the only source of time and randomness, so tests turn 25 hours in a millisecond.
 //! - Nothing awaits while it holds a lock.
 
+pub mod audit;
 pub mod broker;
 pub mod clock;
 pub mod cloudwatch;
@@ -50,4 +53,5 @@ pub mod security;
 pub mod server;
 pub mod share;
 pub mod store;
+pub mod traces;
 pub mod txn;

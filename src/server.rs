@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::audit::{self, Audit};
 use crate::broker::{Broker, BrokerOptions, CatalogError};
 use crate::clock::Clock;
 use crate::cloudwatch;
@@ -15,7 +16,7 @@ use crate::config::{Config, Durability, HostPort};
 use crate::group::{ConsumerConfig, GroupSettings, GroupType, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
-use crate::kafka::{Advertised, Client, Coordinators, Door, Quotas, conn};
+use crate::kafka::{Advertised, Client, Coordinators, Door, Quotas, Watchers, conn};
 use crate::kinesis;
 use crate::metrics::{Metrics, Scrape};
 use crate::model::ids::{PartitionIndex, StreamId};
@@ -26,6 +27,7 @@ use crate::security::Access;
 use crate::share::{self, ShareSettings, Shares};
 use crate::store::rocks::{OpenError, Released, RocksOptions, RocksStore};
 use crate::store::{Store, StoreError};
+use crate::traces::{self, Tracer};
 use crate::txn::{Transactions, TxnSettings};
 
 /// Milliseconds between two attempts when the process is out of file descriptors.
@@ -39,6 +41,8 @@ pub enum StartError {
     Open(#[from] OpenError),
     #[error("what the data folder holds cannot be read: {0}")]
     Recover(#[from] StoreError),
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     #[error("a thread could not be started: {0}")]
     Thread(String),
 }
@@ -48,6 +52,8 @@ pub struct Server {
     kafka_addrs: Vec<SocketAddr>,
     http_addr: SocketAddr,
     broker: Arc<Broker>,
+    audit: Arc<Audit>,
+    tracer: Option<Arc<Tracer>>,
     stopping: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
     workers: JoinSet<()>,
@@ -78,6 +84,8 @@ impl Server {
     async fn serve(config: Config, clock: Clock, store: Arc<dyn Store>, bound: Bound) -> Result<Server, StartError> {
         let config = Arc::new(config);
         let metrics = Metrics::new(config.metrics_label_max);
+        let (tracer, exporter) = Tracer::open(&config, clock.clone(), metrics.clone()).unzip();
+        let (audit, auditor) = Audit::open(&config, clock.clone(), metrics.clone())?;
         let kafka = bound.advertised(&config);
         let options = BrokerOptions {
             sync: config.durability == Durability::Sync,
@@ -88,14 +96,14 @@ impl Server {
         };
         let (broker, groups, transactions, shares, quotas, kinesis, cloudwatch) = {
             let (clock, metrics) = (clock.clone(), metrics.clone());
-            let config = config.clone();
+            let (config, audit) = (config.clone(), audit.clone());
             tokio::task::spawn_blocking(move || {
                 let broker = Broker::open(store, options, clock.clone(), metrics)?;
                 let groups = Groups::open(broker.clone(), clock.clone(), group_settings(&config))?;
                 let transactions = Transactions::open(broker.clone(), groups.clone(), clock, txn_settings(&config))?;
                 let shares = Shares::open(broker.clone(), groups.clone(), share_settings(&config))?;
                 let quotas = Quotas::open(&broker)?;
-                let kinesis = kinesis::Door::open(broker.clone(), config)?;
+                let kinesis = kinesis::Door::open(broker.clone(), config, audit)?;
                 let cloudwatch = cloudwatch::Door::open(broker.clone())?;
                 Ok::<_, StoreError>((broker, groups, transactions, shares, quotas, kinesis, cloudwatch))
             })
@@ -108,9 +116,12 @@ impl Server {
         let listeners: Vec<Advertised> = kafka.iter().map(|(advertised, _)| advertised.clone()).collect();
         let coordinators =
             Coordinators { groups: groups.clone(), transactions: transactions.clone(), shares: shares.clone() };
-        let door = Door::new(broker.clone(), coordinators, quotas, config.clone(), listeners, watching.clone());
+        let watchers = Watchers { audit: audit.clone(), tracer: tracer.clone() };
+        let door =
+            Door::new(broker.clone(), coordinators, quotas, config.clone(), listeners, watching.clone(), watchers);
         let budget = RequestBudget::new(config.memory / 4);
-        let state = Arc::new(http_state(&config, &broker, &groups, &shares, (&kinesis, &cloudwatch), &watching));
+        let state =
+            Arc::new(http_state(&config, &broker, &groups, &shares, (&kinesis, &cloudwatch), &tracer, &watching));
 
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
@@ -127,6 +138,12 @@ impl Server {
         workers.spawn(groups.run_timers());
         workers.spawn(transactions.run_timers());
         workers.spawn(shares.run_timers());
+        if let Some(exporter) = exporter {
+            workers.spawn(traces::run(exporter));
+        }
+        if let Some(auditor) = auditor {
+            workers.spawn(audit::run(auditor, broker.clone()));
+        }
         workers.spawn(cloudwatch::keeper::run(cloudwatch.keeper.clone()));
         workers.spawn(cloudwatch::own::run(broker.clone(), cloudwatch.keeper.clone()));
         let http_addr = bound.http.1;
@@ -140,6 +157,8 @@ impl Server {
             kafka_addrs,
             http_addr,
             broker,
+            audit,
+            tracer,
             stopping,
             doors,
             workers,
@@ -161,6 +180,14 @@ impl Server {
         &self.broker
     }
 
+    /// Returns when what was recorded for others is told.
+    async fn tell_all(&self) {
+        self.audit.flush().await;
+        if let Some(tracer) = &self.tracer {
+            tracer.flush().await;
+        }
+    }
+
     /// Takes no more requests, answers those under way for at most the grace, writes what is queued and closes. The data
     /// folder is free when this returns.
     pub async fn shutdown(mut self) -> Result<(), StoreError> {
@@ -172,6 +199,10 @@ impl Server {
                 _ = &mut *door => {}
                 () = clock.sleep_until(deadline_ms) => door.abort(),
             }
+        }
+        tokio::select! {
+            () = self.tell_all() => {}
+            () = clock.sleep_until(deadline_ms) => {}
         }
         self.workers.shutdown().await;
         let Server { broker, folder, .. } = self;
@@ -300,6 +331,7 @@ fn http_state(
     groups: &Arc<Groups>,
     shares: &Arc<Shares>,
     (kinesis, cloudwatch): (&Arc<kinesis::Door>, &Arc<cloudwatch::Door>),
+    tracer: &Option<Arc<Tracer>>,
     stopping: &watch::Receiver<bool>,
 ) -> HttpState {
     let (metrics_broker, groups, shares) = (broker.clone(), groups.clone(), shares.clone());
@@ -321,6 +353,7 @@ fn http_state(
         apis: vec![kinesis.api()],
         services: vec![cloudwatch.service()],
         access: Access::new(&config.account_id, &config.region, &config.credentials),
+        tracer: tracer.clone(),
         reset: config.test_reset.then(|| reset(kinesis)),
         body_bytes_max: (config.memory / 8).max(http::BODY_BYTES_LEAST),
         connections_max: http::listen::CONNECTIONS_MAX,

@@ -349,6 +349,9 @@ class Job(steps.Steps):
               f"2,000 records were put and {len(found)} lie there")
         put = self.total("KinesisProducerLibrary", "UserRecordsPut", StreamName=name)
         check(0 < put <= 2000, f"{put} of 2,000 records were put by its metrics")
+        # The broker's own, a minute after.
+        until(lambda: self.total("AWS/Kinesis", "IncomingRecords", StreamName=name) == 2000,
+              "AWS/Kinesis does not have 2,000 records", lambda: time.sleep(2), 90)
 
     def kpl_to_kafka(self):
         name = self.stream("kpl-to-kafka", 2)

@@ -8,6 +8,7 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use anabranch::audit::Audit;
 use anabranch::broker::{Broker, BrokerOptions};
 use anabranch::clock::Clock;
 use anabranch::config::{Config, MasterKey};
@@ -78,8 +79,10 @@ impl Bed {
         // Opening starts tasks.
         let entered = runtime.enter();
         let metrics = Metrics::new(10);
-        let broker = Broker::open(Arc::new(MemoryStore::new()), options, clock.clone(), metrics).expect("a broker");
-        let door = Door::open(broker, Arc::new(config)).expect("a door");
+        let broker =
+            Broker::open(Arc::new(MemoryStore::new()), options, clock.clone(), metrics.clone()).expect("a broker");
+        let (audit, _) = Audit::open(&config, clock.clone(), metrics).expect("no audit log");
+        let door = Door::open(broker, Arc::new(config), audit).expect("a door");
         drop(entered);
         Bed { door, clock, runtime, panics }
     }
@@ -91,6 +94,7 @@ impl Bed {
             body: body.to_vec().into(),
             principal: Principal::root(ACCOUNT),
             peer: ([127, 0, 0, 1], 50_000).into(),
+            user_agent: None,
             request_id: self.clock.random_uuid(),
         };
         let answered = async { tokio::time::timeout(PATIENCE, dispatch(self.door.clone(), call)).await };

@@ -65,6 +65,33 @@ fn every_setting_is_reached_by_flag_variable_and_file() {
 }
 
 #[test]
+fn collectors_have_otlps_port_and_path() {
+    for (text, address, path) in [
+        ("http://collector", "collector:4318", "/v1/traces"),
+        ("http://[::1]:1/", "[::1]:1", "/v1/traces"),
+        ("http://c/otlp/", "c:4318", "/otlp/v1/traces"),
+        ("http://c:80/v1/traces", "c:80", "/v1/traces"),
+    ] {
+        let endpoint = load(&["--otlp-endpoint", text], &[]).unwrap().otlp_endpoint.unwrap();
+        assert_eq!((&*endpoint.address.to_string(), &*endpoint.path), (address, path));
+    }
+    for wrong in ["https://c", "c:4318", "http://", "http://c/a b", "http://c:x"] {
+        assert!(load(&["--otlp-endpoint", wrong], &[]).is_err(), "{wrong}");
+    }
+    assert!(load(&["--otlp-sampling", "1.1"], &[]).is_err());
+}
+
+#[test]
+fn the_audit_log_goes_somewhere() {
+    let log = |text| load(&["--audit-log", text], &[]).map(|config| config.audit_log);
+    assert_eq!(log("file:/var/log/audit"), Ok(AuditLog::File("/var/log/audit".into())));
+    assert_eq!(log("stream:audit-log"), Ok(AuditLog::Stream("audit-log".into())));
+    for wrong in ["", "file:", "stream:", "stream:a b", "stream:..", "syslog"] {
+        assert!(log(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn help_lists_every_setting_with_its_default() {
     let help = command().render_long_help().to_string();
     for setting in SETTINGS {

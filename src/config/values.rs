@@ -66,6 +66,74 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Where the audit log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditLog {
+    Off,
+    Stdout,
+    File(PathBuf),
+    /// A stream of its own, by its name.
+    Stream(String),
+}
+
+impl FromStr for AuditLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<AuditLog, String> {
+        match text.split_once(':') {
+            None if text == "off" => Ok(AuditLog::Off),
+            None if text == "stdout" => Ok(AuditLog::Stdout),
+            Some(("file", file)) => path(file).map(AuditLog::File),
+            Some(("stream", name)) if is_stream_name(name) => Ok(AuditLog::Stream(name.to_owned())),
+            Some(("stream", name)) => Err(format!("{name:?} is no name of a stream")),
+            Some(_) | None => Err(format!("{text:?} is none of off, stdout, file:PATH and stream:NAME")),
+        }
+    }
+}
+
+/// As both protocols have it.
+fn is_stream_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=128).contains(&name.len()) && name.bytes().all(is_part) && name != "." && name != ".."
+}
+
+/// A collector's address: `http://HOST[:PORT][/PATH]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: HostPort,
+    /// Where traces go.
+    pub path: String,
+}
+
+/// None when it is empty. The port is OTLP's own unless it is said, and the path that of traces below what is said.
+pub fn endpoint(text: &str) -> Result<Option<Endpoint>, String> {
+    const PORT: u16 = 4318;
+    const TRACES: &str = "/v1/traces";
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let rest = text.strip_prefix("http://").ok_or_else(|| format!("{text:?} does not begin with http://"))?;
+    let (authority, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    let address = if has_port { host_port(authority)? } else { host_port(&format!("{authority}:{PORT}"))? };
+    let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte);
+    if !base.bytes().all(is_path) {
+        return Err(format!("{base:?} is no path"));
+    }
+    let base = base.trim_end_matches('/');
+    let path = if base.ends_with(TRACES) { base.to_owned() } else { format!("{base}{TRACES}") };
+    Ok(Some(Endpoint { address, path }))
+}
+
+/// A share of everything: 0 to 1.
+pub fn ratio(text: &str) -> Result<f64, String> {
+    match text.trim().parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        Ok(_) | Err(_) => Err(format!("{text:?} is no number from 0 to 1")),
+    }
+}
+
 /// A host (name, IPv4 or IPv6 address without brackets) and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use uuid::Uuid;
 
@@ -52,6 +53,8 @@ pub struct Call {
     pub body: Bytes,
     pub principal: Principal,
     pub peer: SocketAddr,
+    /// What the client calls itself.
+    pub user_agent: Option<HeaderValue>,
     /// As the client is told in `x-amzn-RequestId`.
     pub request_id: Uuid,
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use sha2::{Digest, Sha512};
@@ -21,7 +21,7 @@ use super::api::{Api, Call, Format, Reply, Service, ServiceCall};
 use super::body::AnswerBody;
 use super::budget::Budget;
 use super::listen::Stopping;
-use super::{Failure, HttpState, codec, event_stream, sts};
+use super::{Failure, HttpState, codec, event_stream, sts, trace};
 use crate::clock::Clock;
 use crate::security::chunked::{self, ChunkError};
 use crate::security::{AuthError, Principal, Signed};
@@ -50,6 +50,8 @@ pub struct Around<'a> {
 pub async fn answer(around: Around<'_>, head: &Parts, body: Bytes) -> Answer {
     let request_id = around.clock.random_uuid();
     let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN);
+    let (state, peer) = (around.state, around.peer);
+    let traced = trace::begin(state.tracer.as_deref(), head, &body);
     let mut answer = if is_preflight { preflight(&head.headers) } else { route(around, head, body, request_id).await };
     let headers = answer.headers_mut();
     header(headers, "x-amzn-requestid", &request_id.to_string());
@@ -61,6 +63,9 @@ pub async fn answer(around: Around<'_>, head: &Parts, body: Bytes) -> Answer {
         if !is_preflight {
             header(headers, "access-control-expose-headers", EXPOSED);
         }
+    }
+    if let Some(traced) = traced {
+        traced.end(head, &answer, peer, request_id);
     }
     answer
 }
@@ -85,7 +90,8 @@ async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) 
                     return whole(format, &if malformed { Failure::serialization(None) } else { failure_of(error) });
                 }
             };
-            let call = Call { operation, format, body, principal, peer: around.peer, request_id };
+            let user_agent = head.headers.get(USER_AGENT).cloned();
+            let call = Call { operation, format, body, principal, peer: around.peer, user_agent, request_id };
             reply(&around, format, (api.handler)(call).await)
         }
         Err(answer) => {

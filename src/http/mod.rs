@@ -2,7 +2,7 @@
 //!
 //! Run by `server`, which says through [`HttpState`] what is answered: services as [`Api`]s, each a handler of
 //! [`Call`]s. Rooms: [`listen`] connections and their bounds, `activity` how long they live, `budget` and `body` bodies
-//! in memory, `aws` requests by target and their errors, [`codec`] JSON and CBOR, `event_stream` answers that go on,
+//! in memory, `aws` requests by target and their errors, [`codec`] JSON and CBOR, `event_stream` answers that go on, `trace` their spans,
 //! `sts` GetCallerIdentity, `site` the server's own pages. Invariant: slow, silent or greedy clients cost bounded memory
 //! for a bounded time.
 
@@ -17,6 +17,7 @@ mod failure;
 pub mod listen;
 mod site;
 mod sts;
+mod trace;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use futures_util::future::BoxFuture;
 
 use crate::metrics::Metrics;
 use crate::security::Access;
+use crate::traces::Tracer;
 
 pub use api::{Api, Call, Format, Handler, Reply, Service, ServiceCall, ServiceHandler, ServiceReply};
 pub use body::BODY_BYTES_LEAST;
@@ -45,6 +47,8 @@ pub struct HttpState {
     /// Those that have protocols of their own.
     pub services: Vec<Service>,
     pub access: Access,
+    /// Where spans of requests go, if there is anyone who wants them.
+    pub tracer: Option<Arc<Tracer>>,
     /// Deletes every stream, for suites that ask for it; the error is told to the client.
     pub reset: Option<Reset>,
     /// Bytes of request bodies in memory, and as many of answers; at least [`BODY_BYTES_LEAST`], or large requests wait

@@ -9,11 +9,18 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::{Answer, Context, TABLE, encode_frame, features};
 
+/// Of a software's name, and of its version, as far as it is remembered.
+const SOFTWARE_BYTES_MAX: usize = 128;
+
 pub async fn api_versions(cx: Context, request: ApiVersionsRequest) -> ApiVersionsResponse {
     // KIP-511: a client that names itself does so in a form that can be a metric's label.
     let named = [&request.client_software_name, &request.client_software_version];
     if cx.version >= 3 && !named.into_iter().all(|name| is_software_name(name)) {
         return ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+    }
+    if cx.version >= 3 && named.into_iter().all(|name| name.len() <= SOFTWARE_BYTES_MAX) {
+        // Who asks again says the same again.
+        let _ = cx.client.software.set(format!("{}/{}", named[0], named[1]));
     }
     served()
 }

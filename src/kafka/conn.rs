@@ -25,7 +25,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::clock::Clock;
-use crate::kafka::{Answer, Client, Context, Door, Running, Started, api_versions, error, row, share};
+use crate::kafka::{Answer, Client, Context, Door, Running, Started, api_versions, audit, error, row, share, trace};
 
 /// Produce requests of one connection that are under way at once.
 const PIPELINE_MAX: usize = 128;
@@ -318,12 +318,20 @@ impl Requests {
             version,
             correlation_id: header.correlation_id,
         };
+        let asked = audit::asked(&context, row, &bytes);
+        let traced = trace::begin(&context, row);
         let Started { answer, reads_on } =
             (row.run)(context, bytes).map_err(|malformed| Ending::Malformed(malformed.to_string()))?;
         let door = self.door.clone();
         let answer = Box::pin(async move {
             let answer = answer.await;
             door.api_metrics[index].observe(error::name(answer.error), begun.seconds(&door));
+            if let Some(traced) = traced {
+                trace::end(traced, answer.error);
+            }
+            if let Some(asked) = asked {
+                audit::answered(asked, answer.error);
+            }
             drop(permits);
             answer
         });

@@ -9,8 +9,8 @@
 //! Only this folder knows Kafka's messages.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -18,14 +18,17 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, StrBytes, VersionRange};
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::group::Groups;
 use crate::metrics::ApiMetrics;
 use crate::share::Shares;
+use crate::traces::Tracer;
 use crate::txn::Transactions;
 
 mod api_versions;
+mod audit;
 mod budget;
 mod cluster;
 mod configs;
@@ -47,6 +50,7 @@ mod share;
 mod tests;
 mod throttle;
 mod topics;
+mod trace;
 mod transactions;
 
 use budget::{AnswerBudget, Grant};
@@ -105,12 +109,14 @@ pub struct Client {
     pub peer: SocketAddr,
     /// Which of [`Door::listeners`] it came by: its answers name that listener's address.
     pub listener: usize,
+    /// What it says it is: `apache-kafka-java/4.1.0`.
+    software: OnceLock<String>,
 }
 
 impl Client {
     pub fn new(peer: SocketAddr, listener: usize) -> Client {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        Client { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), peer, listener }
+        Client { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), peer, listener, software: OnceLock::new() }
     }
 }
 
@@ -131,6 +137,8 @@ pub struct Door {
     pub config: Arc<Config>,
     pub listeners: Vec<Advertised>,
     pub quotas: Quotas,
+    pub audit: Arc<Audit>,
+    tracer: Option<Arc<Tracer>>,
     sessions: sessions::Sessions,
     share_sessions: crate::share::sessions::Sessions,
     answers: AnswerBudget,
@@ -147,6 +155,13 @@ pub struct Coordinators {
     pub shares: Arc<Shares>,
 }
 
+/// Who is told what is asked.
+pub struct Watchers {
+    pub audit: Arc<Audit>,
+    /// `None`: nobody wants spans.
+    pub tracer: Option<Arc<Tracer>>,
+}
+
 impl Door {
     pub fn new(
         broker: Arc<Broker>,
@@ -155,7 +170,9 @@ impl Door {
         config: Arc<Config>,
         listeners: Vec<Advertised>,
         stopping: watch::Receiver<bool>,
+        watchers: Watchers,
     ) -> Arc<Door> {
+        let Watchers { audit, tracer } = watchers;
         let Coordinators { groups, transactions, shares } = coordinators;
         let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
         let sessions = sessions::Sessions::new(config.fetch_sessions_max);
@@ -169,6 +186,8 @@ impl Door {
             config,
             listeners,
             quotas,
+            audit,
+            tracer,
             sessions,
             share_sessions,
             answers,

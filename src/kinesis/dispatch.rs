@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::arn::{Asked, Named, NamedConsumer};
-use super::consumers;
 use super::error::{Error, Refused};
 use super::validate::Input;
 use super::{Door, Row, row};
+use super::{audit, consumers};
 use crate::broker::Stream;
 use crate::broker::catalog::Draft;
 use crate::http::codec::decode;
@@ -46,6 +46,7 @@ pub async fn dispatch(door: Arc<Door>, call: Call) -> Reply {
     let Some((place, row)) = row(&call.operation) else { return Reply::Whole(Err(Failure::unknown_operation())) };
     let clock = door.broker.clock().clone();
     let (started, request_id) = (clock.tick_micros(), call.request_id);
+    let asked = audit::asked(&door, row.operation, &call);
     let answered = (row.run)(door.clone(), row, call).await;
     let error = match &answered {
         Ok(Reply::Whole(Ok(_)) | Reply::Events(_)) => NONE,
@@ -56,6 +57,9 @@ pub async fn dispatch(door: Arc<Door>, call: Call) -> Reply {
     }
     if let Some(metrics) = door.metrics.get(place) {
         metrics.observe(error, (clock.tick_micros() - started) as f64 / 1e6);
+    }
+    if let Some(asked) = asked {
+        audit::answered(&door, asked, &answered);
     }
     answered.unwrap_or_else(|failure| Reply::Whole(Err(failure)))
 }

@@ -11,6 +11,7 @@
 //! | [`validate`] | rules of members, all violations told at once |
 //! | [`arn`] | names, ARNs and shard ids |
 //! | [`error`] | AWS's errors and texts |
+//! | [`audit`] | control operations as events of the audit log |
 //! | [`rates`] | how often control operations may be called |
 //! | [`limits`] | what may be done so many times a day |
 //! | [`token`] | NextToken of the lists |
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::fanout::Dispatcher;
@@ -34,6 +36,7 @@ use crate::store::StoreError;
 
 pub mod account;
 pub mod arn;
+pub mod audit;
 pub mod consumers;
 pub mod dispatch;
 pub mod encryption;
@@ -87,6 +90,7 @@ pub struct Door {
     pub account: account::Account,
     pub iterators: Iterators,
     pub fanout: Arc<Dispatcher>,
+    pub audit: Arc<Audit>,
     rates: Rates,
     /// Of each row of [`TABLE`].
     metrics: Vec<ApiMetrics>,
@@ -94,14 +98,14 @@ pub struct Door {
 
 impl Door {
     /// Reads what the door keeps in the store. Blocks.
-    pub fn open(broker: Arc<Broker>, config: Arc<Config>) -> Result<Arc<Door>, StoreError> {
+    pub fn open(broker: Arc<Broker>, config: Arc<Config>, audit: Arc<Audit>) -> Result<Arc<Door>, StoreError> {
         let home = Home { account: config.account_id.clone(), region: config.region.clone() };
         let account = account::Account::open(&broker)?;
         let metrics = TABLE.iter().map(|row| broker.metrics().operation(row.operation)).collect();
         let iterators = Iterators::new(broker.secret(), broker.clock().clone());
         let fanout = Dispatcher::new(broker.clock().clone());
         let rates = Rates::default();
-        Ok(Arc::new(Door { home, account, iterators, fanout, rates, metrics, broker, config }))
+        Ok(Arc::new(Door { home, account, iterators, fanout, audit, rates, metrics, broker, config }))
     }
 
     /// What `http` serves of it.

@@ -124,6 +124,10 @@ series! {
         "CloudWatch requests answered; error is AWS's code or NONE", counters(&["operation", "error"]);
     cloudwatch_seconds: HistogramVec = "cloudwatch_request_seconds",
         "Time from a whole CloudWatch request to its answer", histograms(&["operation"], REQUEST_SECONDS);
+    audit_events: IntCounterVec = "audit_events_total",
+        "Events of the audit log, written or lost (the queue was full, or where they go did not take them)", counters(&["outcome"]);
+    spans_lost: IntCounter = "trace_spans_lost_total",
+        "Spans that the collector did not take, or that found the queue full", IntCounter::with_opts;
     connections: IntGauge = "kafka_connections", "Open Kafka connections", IntGauge::with_opts;
     connections_total: IntCounter = "kafka_connections_accepted_total", "Kafka connections accepted", IntCounter::with_opts;
     connections_refused: IntCounterVec = "kafka_connections_refused_total",

@@ -103,6 +103,18 @@ impl Metrics {
         }
     }
 
+    pub fn spans_lost(&self, spans: usize) {
+        self.series.spans_lost.inc_by(spans as u64);
+    }
+
+    pub fn audit_written(&self, events: usize) {
+        self.series.audit_events.with_label_values(&["written"]).inc_by(events as u64);
+    }
+
+    pub fn audit_lost(&self, events: usize) {
+        self.series.audit_events.with_label_values(&["lost"]).inc_by(events as u64);
+    }
+
     /// The handle of one operation of the CloudWatch API; `name` as AWS spells it.
     pub fn cloudwatch_operation(&self, name: &'static str) -> ApiMetrics {
         ApiMetrics {

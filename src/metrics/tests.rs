@@ -56,6 +56,7 @@ fn everything_declared_appears() {
     orders.throttled(Direction::Read, SHARD, false);
     orders.consumer("app").event(1, 1, 1, 0);
     metrics.cloudwatch_operation("PutMetricData").observe("NONE", 0.002);
+    metrics.audit_lost(1);
     drop(metrics.connection_opened());
     metrics.connection_refused("too_many");
     metrics.quota_paused("producer_byte_rate", 1);

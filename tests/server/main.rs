@@ -1,5 +1,6 @@
 //! Whole servers, over sockets: one binary, since each would link RocksDB anew.
 
+mod audit;
 mod bad_input;
 mod compaction;
 mod connections;
@@ -23,3 +24,4 @@ mod share;
 mod subscribe;
 mod table;
 mod throttling;
+mod traces;

@@ -13,6 +13,7 @@ Parameters and answers have AWS's names; data is bytes both ways, timestamps are
 because not every client takes other bytes.
 """
 
+import datetime
 import hashlib
 import os
 import re
@@ -626,12 +627,56 @@ class Kinesis(steps.Steps):
         finally:
             admin.close()
 
+    def cloudwatch(self):
+        """Metrics put, listed, read and refused, in every protocol that the client has for CloudWatch."""
+        now = datetime.datetime.now(datetime.UTC)
+        span = {"StartTime": now - datetime.timedelta(minutes=10), "EndTime": now + datetime.timedelta(minutes=10)}
+        for protocol, call in self.client.clouds():
+            namespace = f"{self.topic('cloud')}-{protocol}"
+            dimensions = [{"Name": "b", "Value": "2"}, {"Name": "a", "Value": "1 & <2>"}]
+            call("PutMetricData", Namespace=namespace, MetricData=[
+                {"MetricName": "m", "Dimensions": dimensions, "Values": [1.0, 4.0], "Counts": [3.0, 1.0], "Unit": "Count"},
+                {"MetricName": "m", "Dimensions": dimensions, "Unit": "Count",
+                 "StatisticValues": {"SampleCount": 2, "Sum": 10, "Minimum": 5, "Maximum": 5}},
+                {"MetricName": "n", "Value": 0.5, "Timestamp": now}])
+            # Large enough that SDKs compress it.
+            call("PutMetricData", Namespace=namespace, MetricData=[
+                {"MetricName": f"many-{n}", "Value": n, "Dimensions": [{"Name": "long", "Value": "x" * 200}]}
+                for n in range(300)])
+            listed = call("ListMetrics", Namespace=namespace, MetricName="m")["Metrics"]
+            listed = [{d["Name"]: d["Value"] for d in metric["Dimensions"]} for metric in listed]
+            check(listed == [{"a": "1 & <2>", "b": "2"}], f"{protocol}: the metrics are {listed}")
+            points = call("GetMetricStatistics", Namespace=namespace, MetricName="m", Dimensions=dimensions[::-1], Period=1200,
+                          Statistics=["SampleCount", "Sum", "Average", "Minimum", "Maximum"],
+                          ExtendedStatistics=["p50", "p100"], **span)["Datapoints"]
+            points = [{name: value for name, value in point.items() if name != "Timestamp"} for point in points]
+            check(points == [{"SampleCount": 6.0, "Sum": 17.0, "Average": 17 / 6, "Minimum": 1.0, "Maximum": 5.0,
+                              "Unit": "Count", "ExtendedStatistics": {"p50": 1.0, "p100": 5.0}}],
+                  f"{protocol}: the statistics are {points}")
+
+            def stat(name, dimensions):
+                return {"Metric": {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions},
+                        "Period": 1200, "Stat": "Sum"}
+
+            results = call("GetMetricData", MetricDataQueries=[
+                {"Id": "m", "MetricStat": stat("m", dimensions)}, {"Id": "n", "MetricStat": stat("n", []), "ReturnData": False},
+                {"Id": "ratio", "Expression": "m / n", "Label": "a ratio"}], **span)["MetricDataResults"]
+            results = [(one["Id"], one["Label"], one["Values"], one["StatusCode"]) for one in results]
+            check(results == [("m", "m", [17.0], "Complete"), ("ratio", "a ratio", [34.0], "Complete")],
+                  f"{protocol}: the data are {results}")
+            refused("InvalidParameterCombination", "mutually exclusive", call, "PutMetricData", Namespace=namespace, MetricData=[
+                {"MetricName": "m", "Value": 1.0, "Values": [1.0]}])
+            refused("InvalidParameterValue", "parameter Namespace is invalid", call, "PutMetricData", Namespace="AWS/Kinesis", MetricData=[])
+            refused("MissingParameter", "At least one of the parameters", call, "PutMetricData", Namespace=namespace, MetricData=[{"MetricName": "m"}])
+
     def all(self):
         print(f"version {self.client.version}", flush=True)
         self.step("create", self.create)
         for name in ("put", "iterators", "limits", "split", "merge", "scale", "list-shards", "fan-out", "tags",
                      "retention", "errors", "to-kafka", "from-kafka", "restart", "delete"):
             self.step(name, getattr(self, name.replace("-", "_")))
+        if hasattr(self.client, "clouds"):
+            self.step("cloudwatch", self.cloudwatch)
 
 
 def run(make_client, only=sys.argv[1:]):

@@ -73,6 +73,7 @@ impl Fixture {
             apis: vec![api(&calls, &events)],
             services: Vec::new(),
             access: Access::new("123456789012", "us-east-1", &options.keys),
+            tracer: None,
             reset: None,
             body_bytes_max: options.body_bytes_max,
             connections_max: options.connections_max,

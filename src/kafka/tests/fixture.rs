@@ -8,12 +8,13 @@ use bytes::Bytes;
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::broker::catalog::NewStream;
 use crate::broker::{Broker, BrokerOptions, Stream, Terms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::{GroupSettings, Groups};
-use crate::kafka::{Advertised, Client, Context, Coordinators, Door, Quotas, encode_frame};
+use crate::kafka::{Advertised, Client, Context, Coordinators, Door, Quotas, Watchers, encode_frame};
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
 use crate::model::batch::{Compressor, Options, Producer, Record, build};
@@ -57,7 +58,16 @@ impl Fixture {
         let (stopping, watching) = watch::channel(false);
         let quotas = Quotas::open(&broker).unwrap();
         let coordinators = Coordinators { groups, transactions, shares };
-        let door = Door::new(broker, coordinators, quotas, Arc::new(config), listeners, watching);
+        let (audit, _) = Audit::open(&config, broker.clock().clone(), broker.metrics().clone()).unwrap();
+        let door = Door::new(
+            broker,
+            coordinators,
+            quotas,
+            Arc::new(config),
+            listeners,
+            watching,
+            Watchers { audit, tracer: None },
+        );
         Fixture { door, _stopping: stopping }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::audit::Audit;
 use crate::broker::{Broker, BrokerOptions};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -47,7 +48,8 @@ impl Fixture {
             master_keys: config.master_keys.clone(),
         };
         let broker = Broker::open(store.clone(), options, clock.clone(), Metrics::new(10)).unwrap();
-        let door = Door::open(broker, config.clone()).unwrap();
+        let (audit, _) = Audit::open(&config, clock.clone(), broker.metrics().clone()).unwrap();
+        let door = Door::open(broker, config.clone(), audit).unwrap();
         Fixture { door, clock, store, config }
     }
 
@@ -93,6 +95,7 @@ impl Fixture {
             body: serde_json::to_vec(&body).unwrap().into(),
             principal,
             peer: ([127, 0, 0, 1], 50_000).into(),
+            user_agent: None,
             request_id: Uuid::nil(),
         };
         dispatch::dispatch(self.door.clone(), call).await
