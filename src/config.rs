@@ -6,10 +6,11 @@
 //! ignored, because orchestrators set such names for services that happen to be called anabranch; unknown keys of the
 //! file are errors.
 //!
-//! Read by `main` ([`Config::load`]) and handed to `server`; tests start from [`Config::default`]. Units in [`Config`]:
+//! Read by `main` ([`Invocation::load`], which also knows the tools beside the server) and handed to `server`; tests start from [`Config::default`]. Units in [`Config`]:
 //! times are milliseconds, sizes are bytes, and -1 means unlimited where a row says so.
 
 mod access_keys;
+mod commands;
 mod keys;
 mod values;
 
@@ -26,6 +27,7 @@ use crate::model::settings::group::MigrationPolicy;
 
 pub use access_keys::AccessKey;
 use access_keys::credentials;
+pub use commands::{Inspect, Invocation};
 pub use keys::MasterKey;
 use keys::master_keys;
 pub use values::{AuditLog, Durability, Endpoint, HostPort, Listener, LogFormat};
@@ -258,28 +260,23 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// The settings of this process: its command line, its environment, and the file that one of them names.
-    pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Config, ConfigError> {
-        Config::from_sources(args, |name| std::env::var_os(name))
-    }
-
-    /// [`Config::load`] with an environment of the caller's.
+    /// The settings for serving: from the command line, the environment, and the file that one of them names.
     pub fn from_sources(
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Config, ConfigError> {
-        let matches = command().try_get_matches_from(args)?;
-        let file = match matches.get_one::<String>("config").map(PathBuf::from) {
-            Some(path) => Some(path),
-            None => env("ANABRANCH_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from),
-        };
+        Config::from_matches(&command().try_get_matches_from(args)?, &env)
+    }
+
+    fn from_matches(matches: &ArgMatches, env: &impl Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
+        let file = file_of(matches, env);
         let file_values = match &file {
             Some(path) => read_file(path)?,
             None => BTreeMap::new(),
         };
         let mut config = Config::default();
         for setting in SETTINGS {
-            if let Some((from, text)) = find(setting, &matches, &env, file.as_deref(), &file_values)? {
+            if let Some((from, text)) = find(setting, matches, env, file.as_deref(), &file_values)? {
                 (setting.set)(&mut config, &text).map_err(|reason| ConfigError::Value { from, reason })?;
             }
         }
@@ -383,6 +380,12 @@ impl Config {
     }
 }
 
+/// The settings file, if there is one.
+fn file_of(matches: &ArgMatches, env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let named = matches.get_one::<String>("config").map(PathBuf::from);
+    named.or_else(|| env("ANABRANCH_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from))
+}
+
 /// The first source that has `setting`: where it stands and its text.
 fn find(
     setting: &Setting,
@@ -444,10 +447,6 @@ fn command() -> Command {
         .value_parser(["serve"])
         .hide_possible_values(true)
         .help("Serve until interrupted; this is the default");
-    let config = Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .help("TOML file of settings: lines like num-partitions = 3, or kafka-addr = [\"...\", \"...\"]");
     Command::new("anabranch")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
@@ -460,7 +459,7 @@ fn command() -> Command {
         )
         .next_line_help(true)
         .arg(serve)
-        .arg(config)
+        .arg(commands::config_arg())
         .args(SETTINGS.iter().map(arg))
 }
 

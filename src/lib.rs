@@ -25,6 +25,7 @@
 //! | 8 | [`kinesis`] | the Kinesis door |
 //! | 8 | [`cloudwatch`] | the CloudWatch door: metrics that clients put, and those of our own streams |
 //! | 9 | [`server`] | builds everything, binds, shuts down |
+//! | 9 | [`inspect`] | what a stopped broker's folder holds, and whether it is as it should be |
 //!
 //! Invariants:
 //! - Only [`kafka`] knows Kafka messages, only [`kinesis`] and [`cloudwatch`] AWS shapes; [`broker`] names neither.
@@ -42,6 +43,7 @@ pub mod config;
 pub mod fanout;
 pub mod group;
 pub mod http;
+pub mod inspect;
 pub mod kafka;
 pub mod kinesis;
 pub mod log;

@@ -1,7 +1,7 @@
 //! The command line: reads the settings, starts the server, says on one screen what is served where, and stops it on a
-//! signal.
+//! signal. `anabranch inspect` looks at a folder instead.
 //!
-//! Exit codes: 0 after a clean stop, 1 when the server cannot start or stop, 2 for settings that are refused, 130 after a
+//! Exit codes of serving: 0 after a clean stop, 1 when the server cannot start or stop, 2 for settings that are refused, 130 after a
 //! second signal.
 
 use std::fmt::Write as _;
@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anabranch::clock::Clock;
-use anabranch::config::{Config, Durability, HostPort, Listener, LogFormat};
+use anabranch::config::{Config, Durability, HostPort, Inspect, Invocation, Listener, LogFormat};
+use anabranch::inspect::{self, Outcome};
 use anabranch::server::Server;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -25,8 +26,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BLOCKING_THREADS_MAX: usize = 16;
 
 fn main() -> ExitCode {
-    let config = match Config::load(std::env::args_os()) {
-        Ok(config) => config,
+    let config = match Invocation::load(std::env::args_os()) {
+        Ok(Invocation::Serve(config)) => *config,
+        Ok(Invocation::Inspect(options)) => return inspected(&options),
         Err(error) => return ExitCode::from(error.report()),
     };
     start_logging(&config);
@@ -47,6 +49,15 @@ fn main() -> ExitCode {
         eprintln!("anabranch: {error}");
     }
     exit(i32::from(served.is_err()))
+}
+
+fn inspected(options: &Inspect) -> ExitCode {
+    let outcome = inspect::run(options, &mut std::io::BufWriter::new(std::io::stdout().lock()));
+    let outcome = outcome.unwrap_or_else(|error| {
+        eprintln!("anabranch: {error}");
+        Outcome::Unreadable
+    });
+    ExitCode::from(outcome as u8)
 }
 
 /// Ends the process at once. What has to be kept is on its way to the disk by now, and a thread may still be at work in

@@ -72,7 +72,7 @@ impl Server {
             .map_err(|error| StartError::Thread(error.to_string()))??;
         let folder = store.released();
         let server = Server::serve(config, clock, Arc::new(store), bound).await?;
-        Ok(Server { folder: Some(folder), ..server })
+        Ok(Server { folder, ..server })
     }
 
     /// The same on a store that is open already (tests: `store::memory`).

@@ -29,6 +29,8 @@ mod due;
 mod latest;
 mod sieve;
 
+pub use due::Progress;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -46,7 +48,7 @@ use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
 use crate::store::crypt::KeyError;
 use crate::store::keys::Key;
 use crate::store::{Batch, Family, Store, StoreError};
-use due::{Progress, due};
+use due::due;
 use latest::Latest;
 use sieve::{Sieve, Walk};
 
@@ -108,7 +110,7 @@ impl Progress {
         out.freeze()
     }
 
-    fn decode(mut value: &[u8]) -> Option<Progress> {
+    pub fn decode(mut value: &[u8]) -> Option<Progress> {
         let until = value.try_get_i64().ok()?;
         let horizon_ms = if value.is_empty() { None } else { Some(value.try_get_i64().ok()?) };
         value.is_empty().then_some(Progress { until, horizon_ms })

@@ -84,7 +84,7 @@ impl Broker {
 }
 
 /// Takes in all data keys that are stored. Blocks.
-pub(super) fn load_keys(store: &dyn Store, keys: &KeyRing) -> Result<(), StoreError> {
+pub fn load_keys(store: &dyn Store, keys: &KeyRing) -> Result<(), StoreError> {
     recover::for_each_meta(store, b"k", |key, record: Bytes| {
         let corrupt = || StoreError::Corrupt("a data key's key cannot be read".into());
         let (_, ids) = key.split_first().ok_or_else(corrupt)?;

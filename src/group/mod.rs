@@ -36,7 +36,7 @@ pub mod consumer;
 mod kinds;
 pub mod offsets;
 mod registry;
-mod stored;
+pub mod stored;
 mod subscription;
 mod topics;
 

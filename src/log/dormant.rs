@@ -132,7 +132,7 @@ fn encode_snapshot(id: PartitionId, state: &AppendState, until: Offset) -> Bytes
 /// | holder | u32 | |
 /// | until | i64 | batches in the holder's log from there on are not in it; its first byte is 0 |
 /// | producers | the rest | `log::producers` |
-pub(super) struct Snapshot<P> {
+pub struct Snapshot<P> {
     pub holder: PartitionIndex,
     pub until: Offset,
     pub producers: P,

@@ -1,5 +1,6 @@
 //! From what is stored to partitions that take appends. Called once, by `broker`, with the partitions that its
-//! catalogue knows; what belongs to others (deleted streams) is passed over.
+//! catalogue knows; what belongs to others (deleted streams) is passed over. [`look`] is all of it but the commit that
+//! makes it this run's: `inspect` stops there.
 //!
 //! After a clean stop every segment is closed and no batch is read. After a crash the newest epoch is: that is at most
 //! what one memtable takes, and segments that were open in it get their summaries from it. Producers are taken from
@@ -19,8 +20,8 @@ use crate::log::producers::{ELSEWHERE, Producers};
 use crate::log::segment::Segment;
 use crate::log::transactions::Transactions;
 use crate::model::batch::Marker;
-use crate::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
-use crate::store::keys::{BatchHeader, Key, parse_batch_key, prefix_range};
+use crate::model::ids::{Offset, PartitionId, StreamId};
+use crate::store::keys::{BatchHeader, Key, parse_batch_key, parse_partition, prefix_range};
 use crate::store::{Batch, Family, Scan, Start, Store, StoreError};
 
 const PAGE_ENTRIES_MAX: usize = 4_096;
@@ -32,13 +33,22 @@ pub struct Recovered {
     pub epoch: u32,
 }
 
-struct Found {
-    log_start: Offset,
-    segments: Vec<Segment>,
+/// What the store holds, before anything of it is changed.
+pub struct Look {
+    pub partitions: HashMap<PartitionId, Found>,
+    /// The last that was written in.
+    pub epoch: u32,
+}
+
+/// What is known of one partition.
+pub struct Found {
+    pub log_start: Offset,
+    /// The last may be open: then it is as long as the batches that stand in it.
+    pub segments: Vec<Segment>,
     /// Of what was addressed to the partition.
-    snapshot: Snapshot<Producers>,
+    pub snapshot: Snapshot<Producers>,
     /// Of the partition's log.
-    transactions: Transactions,
+    pub transactions: Transactions,
 }
 
 impl Found {
@@ -46,9 +56,15 @@ impl Found {
         let snapshot = Snapshot { holder: id.index, until: 0, producers: Producers::default() };
         Found { log_start: 0, segments: Vec::new(), snapshot, transactions: Transactions::default() }
     }
+
+    /// One past the last record.
+    pub fn end(&self) -> Offset {
+        self.segments.last().map_or(self.log_start, |last| last.end_offset).max(self.log_start)
+    }
 }
 
-pub fn recover(store: &dyn Store, known: &[PartitionId]) -> Result<Recovered, StoreError> {
+/// Brings what is stored up to date, in memory alone.
+pub fn look(store: &dyn Store, known: &[PartitionId]) -> Result<Look, StoreError> {
     let mut found: HashMap<PartitionId, Found> = known.iter().map(|id| (*id, Found::nothing(*id))).collect();
     load_index(store, &mut found)?;
     let last_epoch = match store.get(Family::Meta, &Key::Epoch.encode())? {
@@ -62,7 +78,12 @@ pub fn recover(store: &dyn Store, known: &[PartitionId]) -> Result<Recovered, St
         replay_epoch(store, last_epoch, &mut found)?;
     }
     reconcile_producers(&mut found);
-    let epoch = last_epoch + 1;
+    Ok(Look { partitions: found, epoch: last_epoch })
+}
+
+pub fn recover(store: &dyn Store, known: &[PartitionId]) -> Result<Recovered, StoreError> {
+    let Look { partitions: mut found, epoch } = look(store, known)?;
+    let epoch = epoch + 1;
     store.commit(&summaries(epoch, &mut found), false)?;
     let partitions = found
         .into_iter()
@@ -115,29 +136,29 @@ fn for_each(
 fn load_index(store: &dyn Store, found: &mut HashMap<PartitionId, Found>) -> Result<(), StoreError> {
     for_each_meta(store, b"g", |key, value| {
         let first_offset = key.get(9..).and_then(be_i64).ok_or_else(|| corrupt("a segment's key"))?;
-        if let Some(found) = partition_of(&key).and_then(|id| found.get_mut(&id)) {
+        if let Some(found) = parse_partition(&key).and_then(|id| found.get_mut(&id)) {
             found.segments.push(Segment::decode(first_offset, &value).ok_or_else(|| corrupt("a segment"))?);
         }
         Ok(())
     })?;
     for_each_meta(store, b"l", |key, value| {
-        if let Some(found) = partition_of(&key).and_then(|id| found.get_mut(&id)) {
+        if let Some(found) = parse_partition(&key).and_then(|id| found.get_mut(&id)) {
             found.log_start = be_i64(&value).ok_or_else(|| corrupt("a log start"))?;
         }
         Ok(())
     })?;
     for_each_meta(store, b"o", |key, value| {
         let producer_id = key.get(9..).and_then(be_i64).ok_or_else(|| corrupt("a transaction's key"))?;
-        let Some(found) = partition_of(&key).and_then(|id| found.get_mut(&id)) else { return Ok(()) };
+        let Some(found) = parse_partition(&key).and_then(|id| found.get_mut(&id)) else { return Ok(()) };
         found.transactions.restore_open(producer_id, &value).ok_or_else(|| corrupt("a transaction"))
     })?;
     for_each_meta(store, b"A", |key, value| {
         let last_offset = key.get(9..).and_then(be_i64).ok_or_else(|| corrupt("an aborted transaction's key"))?;
-        let Some(found) = partition_of(&key).and_then(|id| found.get_mut(&id)) else { return Ok(()) };
+        let Some(found) = parse_partition(&key).and_then(|id| found.get_mut(&id)) else { return Ok(()) };
         found.transactions.restore_aborted(last_offset, &value).ok_or_else(|| corrupt("an aborted transaction"))
     })?;
     for_each_meta(store, b"p", |key, value| {
-        let Some(id) = partition_of(&key) else { return Ok(()) };
+        let Some(id) = parse_partition(&key) else { return Ok(()) };
         if let Some(found) = found.get_mut(&id) {
             found.snapshot = Snapshot::decode(id, &value).ok_or_else(|| corrupt("producers"))?;
         }
@@ -271,11 +292,6 @@ fn summaries(epoch: u32, found: &mut HashMap<PartitionId, Found>) -> Batch {
     }
     batch.put(Family::Meta, Key::Epoch.encode(), Bytes::copy_from_slice(&epoch.to_be_bytes()));
     batch
-}
-
-fn partition_of(key: &[u8]) -> Option<PartitionId> {
-    let number = |at: usize| Some(u32::from_be_bytes(key.get(at..at + 4)?.try_into().ok()?));
-    Some(PartitionId { stream: StreamId(number(1)?), index: PartitionIndex(number(5)?) })
 }
 
 fn be_i64(bytes: &[u8]) -> Option<i64> {

@@ -24,7 +24,7 @@ pub mod membership;
 pub mod partition;
 mod registry;
 pub mod sessions;
-mod stored;
+pub mod stored;
 
 pub use registry::{Delivery, Description, Listed, Share, Shares, StartOffset, Want};
 

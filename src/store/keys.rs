@@ -290,6 +290,12 @@ pub fn parse_point_key(key: &[u8]) -> Option<(u32, u8)> {
     Some((u32::from_be_bytes([key[6], key[7], key[8], key[9]]), key[10]))
 }
 
+/// The partition of a key of [`super::Family::Meta`] that is about one: `letter, stream u32, partition u32, ...`.
+pub fn parse_partition(key: &[u8]) -> Option<PartitionId> {
+    let number = |at: usize| Some(u32::from_be_bytes(key.get(at..at + 4)?.try_into().ok()?));
+    Some(PartitionId { stream: StreamId(number(1)?), index: PartitionIndex(number(5)?) })
+}
+
 /// The bounds `from..to` of all keys that begin with `prefix`.
 pub fn prefix_range(prefix: &[u8]) -> (Bytes, Bytes) {
     let mut to = prefix.to_vec();

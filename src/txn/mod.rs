@@ -28,7 +28,7 @@ use crate::group::GroupError;
 
 mod registry;
 pub mod state;
-mod stored;
+pub mod stored;
 
 pub use registry::{Described, ListFilter, Listed, Transactions, Verification};
 

@@ -172,6 +172,11 @@ impl Transaction {
         &self.partitions
     }
 
+    /// Those that the open transaction commits offsets for.
+    pub fn groups(&self) -> &BTreeSet<String> {
+        &self.groups
+    }
+
     /// When the open transaction times out; wall clock.
     pub fn deadline_ms(&self) -> Option<i64> {
         let start_ms = self.start_ms.filter(|_| self.state == State::Ongoing)?;

@@ -74,23 +74,37 @@ pub struct NewStream {
     pub attributes: Attributes,
 }
 
+/// The value of [`Key::Cluster`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct ClusterRecord {
+pub struct ClusterRecord {
     #[serde(with = "uuid_text")]
-    cluster_id: Uuid,
-    next_stream_id: u32,
+    pub cluster_id: Uuid,
+    pub next_stream_id: u32,
 }
 
+/// The value of a [`Key::Stream`].
 #[derive(Debug, Serialize, Deserialize)]
-struct StreamRecord {
-    name: String,
+pub struct StreamRecord {
+    pub name: String,
     #[serde(with = "uuid_text")]
-    topic_id: Uuid,
-    claimed_replicas: i16,
-    overrides: Overrides,
+    pub topic_id: Uuid,
+    pub claimed_replicas: i16,
+    pub overrides: Overrides,
     /// Absent in what was stored before streams had any.
-    attributes: Option<Attributes>,
-    lineage: Lineage,
+    pub attributes: Option<Attributes>,
+    pub lineage: Lineage,
+}
+
+impl ClusterRecord {
+    pub fn decode(value: &[u8]) -> Result<ClusterRecord, StoreError> {
+        parse(value)
+    }
+}
+
+impl StreamRecord {
+    pub fn decode(value: &[u8]) -> Result<StreamRecord, StoreError> {
+        parse(value)
+    }
 }
 
 /// What the store holds of the catalogue.
@@ -143,7 +157,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Records, StoreError> {
 }
 
 /// The stream that a key of one letter and a stream's number is about.
-fn stream_of(key: &[u8]) -> Result<StreamId, StoreError> {
+pub fn stream_of(key: &[u8]) -> Result<StreamId, StoreError> {
     let id = key.get(1..).and_then(|id| id.try_into().ok()).ok_or_else(|| corrupt("a stream's key"))?;
     Ok(StreamId(u32::from_be_bytes(id)))
 }

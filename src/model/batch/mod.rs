@@ -3,7 +3,7 @@
 //! The Kafka door takes a batch out of a Produce request ([`single_batch`]), the log judges it ([`validate`]) and lays it
 //! into the store's value ([`assemble`]); ListOffsets and whoever needs records inside use [`offset_for_timestamp`],
 //! [`offset_of_max_timestamp`] and [`records`]; [`build`] encodes a batch from records, [`Plain`] the ones that the broker
-//! writes itself; [`Marker`] the ends of transactions; [`filter`] takes records out of a stored one; [`partition_key`]
+//! writes itself; [`Marker`] the ends of transactions; [`filter`] takes records out of a stored one; [`verify`] doubts one; [`partition_key`]
 //! names a record's key where keys are texts.
 //!
 //! Invariants:
@@ -49,6 +49,7 @@ mod records;
 #[cfg(test)]
 mod samples;
 mod validate;
+mod verify;
 mod walk;
 
 pub use assemble::assemble;
@@ -62,6 +63,7 @@ pub use header::{HEADER_LEN, Header, Split, at, single_batch, split};
 pub use plain::Plain;
 pub use records::{Record, RecordHeader, Records, offset_for_timestamp, offset_of_max_timestamp, records};
 pub use validate::{Rules, Validated, validate};
+pub use verify::verify;
 
 /// The timestamp that says there is none.
 pub const NO_TIMESTAMP: i64 = -1;

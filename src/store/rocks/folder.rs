@@ -14,7 +14,7 @@ use super::{OpenError, Volume};
 const LOCK_FILE: &str = "anabranch.lock";
 const PROBE_FILE: &str = "direct-io.probe";
 
-/// Holds the folder until it is dropped.
+/// Holds the folder, or shares it with others who look, until it is dropped.
 pub(super) struct FolderLock {
     file: File,
     held: watch::Sender<()>,
@@ -47,6 +47,25 @@ impl FolderLock {
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
         Ok(FolderLock { file, held: watch::Sender::new(()) })
+    }
+
+    /// Keeps a broker from the folder, beside others who only look, and writes nothing. None where nothing was ever
+    /// locked: a copy without the file.
+    pub(super) fn share(dir: &Path) -> Result<Option<FolderLock>, OpenError> {
+        let unusable = |error: io::Error| OpenError::Unusable {
+            folder: dir.to_path_buf(),
+            reason: format!("{LOCK_FILE}: {error}"),
+        };
+        let mut file = match File::open(dir.join(LOCK_FILE)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(FolderLock { file, held: watch::Sender::new(()) })),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Held { pid: holder(&mut file) }),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
     }
 
     pub(super) fn released(&self) -> Released {

@@ -33,6 +33,9 @@ const LOG: &str = "log";
 const META: &str = "meta";
 const FAMILIES: [&str; 2] = [LOG, META];
 
+/// Where RocksDB begins to read: what has none is not its folder.
+const CURRENT_FILE: &str = "CURRENT";
+
 /// Scans of at least this many bytes read ahead; below, RocksDB's own growing readahead wastes less.
 const READAHEAD_FROM_BYTES: usize = 128 * 1024;
 const READAHEAD_BYTES_MAX: usize = 1024 * 1024;
@@ -45,8 +48,8 @@ pub struct RocksStore {
     write_buffer_bytes: usize,
     /// Why no more commits are taken.
     stopped: Mutex<Option<String>>,
-    /// Released after `db` is closed: fields drop in this order.
-    lock: FolderLock,
+    /// Released after `db` is closed: fields drop in this order. None where there is no lock file and nothing is written.
+    lock: Option<FolderLock>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +80,30 @@ impl RocksStore {
         if let Some(name) = missing {
             return Err(unusable(format!("it has no column family {name}")));
         }
+        Ok(RocksStore { db, write_buffer_bytes: setup.write_buffer_bytes, stopped: Mutex::new(None), lock: Some(lock) })
+    }
+
+    /// Opens what a broker has left in `dir`, to be read only: not a byte of the folder changes. What the write-ahead log
+    /// holds is read into memory, which takes as much as a broker's memtables, and stays where it is. Every commit is
+    /// refused.
+    pub fn open_read_only(dir: &Path) -> Result<RocksStore, OpenError> {
+        let unusable = |reason: String| OpenError::Unusable { folder: dir.to_path_buf(), reason };
+        if !dir.join(CURRENT_FILE).is_file() {
+            return Err(unusable("no broker has written in it".to_owned()));
+        }
+        let lock = FolderLock::share(dir)?;
+        let setup = options::Setup::to_read().map_err(|error| unusable(error.into_string()))?;
+        let families =
+            [(LOG, setup.log), (META, setup.meta)].map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
+        let db = DB::open_cf_descriptors_read_only(&setup.db, dir, families, false)
+            .map_err(|error| unusable(error.into_string()))?;
         Ok(RocksStore { db, write_buffer_bytes: setup.write_buffer_bytes, stopped: Mutex::new(None), lock })
     }
 
-    /// When the folder is free again: once the last who reads or writes here has let go of this store.
-    pub fn released(&self) -> Released {
-        self.lock.released()
+    /// When the folder is free again: once the last who reads or writes here has let go of this store. None where it was
+    /// opened to be read only.
+    pub fn released(&self) -> Option<Released> {
+        self.lock.as_ref().map(FolderLock::released)
     }
 
     pub fn write_buffer_bytes(&self) -> usize {

@@ -8,6 +8,9 @@ const MIB: usize = 1024 * KIB;
 /// How many memtables of a family may exist, the active one included: how far the disk may fall behind before a roll waits
 /// for it. The same for both, since both are rolled together.
 const WRITE_BUFFERS: usize = 6;
+/// What who only looks may take for blocks, and the files it has open at once.
+const READER_BYTES: usize = 64 * MIB;
+const READER_FILES_MAX: i32 = 256;
 /// Never reached: writers wait for memtables, not for levels, since the log's files only ever move.
 const OUT_OF_REACH: i32 = 1 << 20;
 
@@ -36,6 +39,17 @@ impl Setup {
             meta: meta_options(meta_buffer_bytes, &cache),
             write_buffer_bytes,
         })
+    }
+}
+
+impl Setup {
+    /// For a look at a folder of any size: few files are open at once and few blocks kept.
+    pub(super) fn to_read() -> Result<Setup, rocksdb::Error> {
+        let mut setup = Setup::new(&RocksOptions { memory_bytes: READER_BYTES }, false)?;
+        setup.db.create_if_missing(false);
+        setup.db.create_missing_column_families(false);
+        setup.db.set_max_open_files(READER_FILES_MAX);
+        Ok(setup)
     }
 }
 
