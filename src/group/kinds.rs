@@ -241,10 +241,11 @@ impl Group {
         member_id: &str,
         group_instance_id: Option<&str>,
         generation: i32,
+        knows_epochs: bool,
     ) -> Result<(), GroupError> {
         match self {
             Group::Classic(group) => group.check_commit(step, member_id, group_instance_id, generation),
-            Group::Consumer(group) => group.check_commit(member_id, generation),
+            Group::Consumer(group) => group.check_commit(member_id, generation, knows_epochs),
             Group::Claimed(_) => Err(GroupError::GroupIdNotFound),
         }
     }
@@ -267,7 +268,7 @@ impl Group {
     ) -> Result<(), GroupError> {
         match self {
             Group::Classic(group) => group.check_transactional_commit(member_id, group_instance_id, generation),
-            Group::Consumer(group) => group.check_commit(member_id, generation),
+            Group::Consumer(group) => group.check_transactional_commit(member_id, group_instance_id, generation),
             Group::Claimed(_) => Err(GroupError::GroupIdNotFound),
         }
     }

@@ -149,6 +149,8 @@ pub enum GroupError {
     InvalidRegularExpression,
     #[error("{0}")]
     InvalidRequest(&'static str),
+    #[error("OffsetCommit version 9 or above must be used by members using the consumer group protocol")]
+    UnsupportedVersion,
     #[error("the metadata of a committed offset is too large")]
     OffsetMetadataTooLarge,
     #[error("transactions hold as many offsets of the group as they may")]

@@ -128,6 +128,7 @@ pub fn of_group(error: GroupError) -> ResponseError {
         GroupError::UnsupportedAssignor => ResponseError::UnsupportedAssignor,
         GroupError::InvalidRegularExpression => ResponseError::InvalidRegularExpression,
         GroupError::InvalidRequest(_) => ResponseError::InvalidRequest,
+        GroupError::UnsupportedVersion => ResponseError::UnsupportedVersion,
         GroupError::OffsetMetadataTooLarge => ResponseError::OffsetMetadataTooLarge,
         GroupError::InvalidCommitOffsetSize => ResponseError::InvalidCommitOffsetSize,
         GroupError::CoordinatorNotAvailable => ResponseError::CoordinatorNotAvailable,

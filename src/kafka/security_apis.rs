@@ -1,7 +1,8 @@
 //! What an administrator is told of access while there is none to administer: DescribeAcls (29), CreateAcls (30),
 //! DeleteAcls (31), versions 1 to 3, as Kafka answers them without an authorizer; AlterUserScramCredentials (51), version
 //! 0, the same way, for no listener authenticates anybody. DescribeUserScramCredentials (50), version 0, tells that no user
-//! has any: Kafka's tool asks it whenever it shows the quotas of users, and fails with it.
+//! has any, as Kafka does where that is so: `kafka-configs.sh --describe --entity-type users` asks it after it has shown
+//! quotas, and ends with any error of it.
 
 use indexmap::{IndexMap, IndexSet};
 use kafka_protocol::error::ResponseError;
@@ -15,11 +16,12 @@ use kafka_protocol::protocol::StrBytes;
 use crate::kafka::{Context, names};
 
 const DISABLED: i16 = ResponseError::SecurityDisabled.code();
-const NO_AUTHORIZER: &str = "No Authorizer is configured on the broker";
+const NO_AUTHORIZER: &str = "No Authorizer is configured.";
 const NO_AUTHENTICATION: &str = "No listener of the broker authenticates users";
 
 pub async fn describe_acls(_cx: Context, _request: DescribeAclsRequest) -> DescribeAclsResponse {
-    DescribeAclsResponse::default().with_error_code(DISABLED).with_error_message(names::message(NO_AUTHORIZER))
+    let message = names::message("No Authorizer is configured on the broker");
+    DescribeAclsResponse::default().with_error_code(DISABLED).with_error_message(message)
 }
 
 pub async fn create_acls(_cx: Context, request: CreateAclsRequest) -> CreateAclsResponse {
@@ -43,7 +45,10 @@ pub async fn describe_user_scram_credentials(
     let missing = |(user, times): (StrBytes, usize)| {
         let (error, message) = match times {
             1 => (ResponseError::ResourceNotFound, "Attempt to describe a user credential that does not exist"),
-            _ => (ResponseError::DuplicateResource, "Cannot describe SCRAM credentials for the same user twice"),
+            _ => (
+                ResponseError::DuplicateResource,
+                "Cannot describe SCRAM credentials for the same user twice in a single request",
+            ),
         };
         let message = names::message(format!("{message}: {user}"));
         DescribeUserScramCredentialsResult::default()

@@ -279,12 +279,35 @@ impl Consumer {
     }
 
     /// Whether offsets may be committed in this name. Without an epoch an administrator may, or a consumer that assigns
-    /// itself, while nobody is in the group.
-    pub fn check_commit(&self, member_id: &str, epoch: i32) -> Result<(), GroupError> {
+    /// itself, while nobody is in the group. A member must know of epochs, unless it is one of the classic protocol.
+    pub fn check_commit(&self, member_id: &str, epoch: i32, knows_epochs: bool) -> Result<(), GroupError> {
         if self.dead {
             return Err(GroupError::CoordinatorNotAvailable);
         }
-        if epoch < 0 && self.members.is_empty() { Ok(()) } else { self.check_epoch(member_id, epoch) }
+        if epoch < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        if !knows_epochs && self.members.get(member_id).is_some_and(|member| member.classic.is_none()) {
+            return Err(GroupError::UnsupportedVersion);
+        }
+        self.check_epoch(member_id, epoch)
+    }
+
+    /// Whether a transaction may commit offsets in this name (KIP-447). A producer that does not tell the member it works
+    /// for may always; one that does is told of generations, whatever its member has, as in Kafka.
+    pub fn check_transactional_commit(
+        &self,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        epoch: i32,
+    ) -> Result<(), GroupError> {
+        if !self.dead && epoch < 0 && member_id.is_empty() && group_instance_id.is_none() {
+            return Ok(());
+        }
+        self.check_commit(member_id, epoch, true).map_err(|error| match error {
+            GroupError::StaleMemberEpoch => GroupError::IllegalGeneration,
+            other => other,
+        })
     }
 
     /// Hands what changed to the store. To be called before effects that rest on it.

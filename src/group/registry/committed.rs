@@ -15,6 +15,8 @@ pub struct CommitRequest {
     pub group_instance_id: Option<String>,
     /// Negative if the client is not a member.
     pub generation: i32,
+    /// The request tells a member's epoch where it tells a generation: OffsetCommit from version 9 on.
+    pub knows_epochs: bool,
     /// The client's own retention (OffsetCommit 2 to 4), in place of the broker's.
     pub retention_ms: Option<i64>,
     pub offsets: Vec<OffsetToCommit>,
@@ -88,9 +90,9 @@ impl Groups {
         entry: &mut Entry,
         request: CommitRequest,
     ) -> Result<Queued, GroupError> {
-        let CommitRequest { member_id, group_instance_id, generation, retention_ms, offsets } = request;
+        let CommitRequest { member_id, group_instance_id, generation, knows_epochs, retention_ms, offsets } = request;
         let checked = self.step(shared, entry, |group, step| {
-            group.check_commit(step, &member_id, group_instance_id.as_deref(), generation)
+            group.check_commit(step, &member_id, group_instance_id.as_deref(), generation, knows_epochs)
         });
         checked.0?;
         let commit_ms = self.clock.now_ms();

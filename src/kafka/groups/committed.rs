@@ -25,8 +25,8 @@ use crate::kafka::error::{self, NONE};
 /// No offset, no leader epoch, no retention.
 const NOTHING: i64 = -1;
 const NO_EPOCH: i32 = -1;
-/// OffsetCommit versions that know GROUP_ID_NOT_FOUND (KIP-848).
-const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
+/// OffsetCommit versions that know members' epochs, and GROUP_ID_NOT_FOUND (KIP-848).
+const MEMBER_EPOCHS_FROM: i16 = 9;
 /// OffsetFetch versions that ask for several groups (KIP-709).
 const SEVERAL_GROUPS_FROM: i16 = 8;
 
@@ -53,6 +53,7 @@ pub async fn offset_commit(cx: Context, request: OffsetCommitRequest) -> OffsetC
             member_id: member_id.to_string(),
             group_instance_id: owned(request.group_instance_id),
             generation: generation_id_or_member_epoch,
+            knows_epochs: cx.version >= MEMBER_EPOCHS_FROM,
             retention_ms: Some(request.retention_time_ms).filter(|retention_ms| *retention_ms != NOTHING),
             offsets,
         };
@@ -96,7 +97,7 @@ fn offset_to_commit(
 /// A member of a group that does not exist learns so only in versions that know the word.
 fn of_commit(error: GroupError, version: i16) -> ResponseError {
     match error {
-        GroupError::GroupIdNotFound if version < GROUP_ID_NOT_FOUND_FROM => ResponseError::IllegalGeneration,
+        GroupError::GroupIdNotFound if version < MEMBER_EPOCHS_FROM => ResponseError::IllegalGeneration,
         error => error::of_group(error),
     }
 }

@@ -42,6 +42,7 @@ pub async fn txn_offset_commit(cx: Context, request: TxnOffsetCommitRequest) -> 
         member_id: request.member_id.to_string(),
         group_instance_id: request.group_instance_id.map(|id| id.to_string()),
         generation: request.generation_id,
+        knows_epochs: true,
         retention_ms: None,
         offsets,
     };

@@ -260,6 +260,7 @@ fn offset_request(offset: Offset) -> CommitRequest {
         member_id: String::new(),
         group_instance_id: None,
         generation: -1,
+        knows_epochs: true,
         retention_ms: None,
         offsets: vec![offset],
     }

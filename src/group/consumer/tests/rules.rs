@@ -100,9 +100,21 @@ fn epochs_fence() {
     assert_eq!(fixture.group.check_epoch("m", 2), Ok(()));
     assert_eq!(fixture.group.check_epoch("m", 1), Err(GroupError::StaleMemberEpoch));
     assert_eq!(fixture.group.check_epoch("who", 1), Err(GroupError::UnknownMemberId));
-    assert_eq!(fixture.group.check_commit("", -1), Err(GroupError::UnknownMemberId));
+    let commits = |group: &Consumer, member_id: &str, epoch| {
+        [group.check_commit(member_id, epoch, true), group.check_commit(member_id, epoch, false)]
+    };
+    let (stale, old) = (Err(GroupError::StaleMemberEpoch), Err(GroupError::UnsupportedVersion));
+    let unknown = Err(GroupError::UnknownMemberId);
+    assert_eq!(commits(&fixture.group, "m", 2), [Ok(()), old]);
+    assert_eq!([commits(&fixture.group, "m", 1), commits(&fixture.group, "m", -1)], [[stale, old]; 2]);
+    assert_eq!([commits(&fixture.group, "", -1), commits(&fixture.group, "who", 2)], [[unknown; 2]; 2]);
+    let in_transaction = |group: &Consumer, member_id, epoch| group.check_transactional_commit(member_id, None, epoch);
+    assert_eq!(in_transaction(&fixture.group, "", -1), Ok(()), "of no member");
+    assert_eq!(in_transaction(&fixture.group, "m", 2), Ok(()));
+    assert_eq!(in_transaction(&fixture.group, "m", 1), Err(GroupError::IllegalGeneration));
+    assert_eq!(in_transaction(&fixture.group, "who", 2), unknown);
     client.leave(&mut fixture, LEAVE).unwrap();
-    assert_eq!(fixture.group.check_commit("", -1), Ok(()), "an administrator may, while nobody is in");
+    assert_eq!(commits(&fixture.group, "", -1), [Ok(()); 2], "an administrator may, while nobody is in");
 }
 
 #[test]

@@ -187,6 +187,7 @@ fn commit_request(member: Option<&Joined>, topic: &str, offset: i64) -> CommitRe
         member_id: member.map(|joined| joined.member_id.clone()).unwrap_or_default(),
         group_instance_id: None,
         generation: member.map_or(-1, |joined| joined.generation),
+        knows_epochs: true,
         retention_ms: None,
         offsets: vec![OffsetToCommit {
             topic: topic.into(),
