@@ -3,6 +3,8 @@
 //! Two readings: [`Clock::now_ms`] is the wall clock (append times, expiry of what is stored), [`Clock::tick_ms`] never
 //! goes back (deadlines, session timeouts). A manual clock moves both only by [`Clock::advance`].
 
+mod alarms;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
+
+pub use alarms::{Alarms, fired};
 
 #[derive(Clone)]
 pub struct Clock(Arc<Kind>);

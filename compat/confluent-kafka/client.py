@@ -37,12 +37,19 @@ class Producer:
         self.producer.flush(5)
 
 
+# What a member of a group needs besides, by protocol. With KIP-848's, the broker has the times.
+PROTOCOLS = {
+    "classic": {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500},
+    "consumer": {"group.protocol": "consumer"},
+}
+
+
 class Consumer:
-    def __init__(self, bootstrap, topic, group):
+    def __init__(self, bootstrap, topic, group, protocol="classic"):
         self.topic = topic
         self.consumer = ck.Consumer({
             "bootstrap.servers": bootstrap, "group.id": group or "none", "enable.auto.commit": False,
-            "auto.offset.reset": "earliest", "session.timeout.ms": 6000, "heartbeat.interval.ms": 500,
+            "auto.offset.reset": "earliest", **PROTOCOLS[protocol],
         })
         if group:
             self.consumer.subscribe([topic])
@@ -136,6 +143,69 @@ class Client:
     def consumer(self, topic, group):
         return Consumer(self.bootstrap, topic, group)
 
+    def group_type(self, group):
+        answer = self.admin.list_consumer_groups(request_timeout=30).result()
+        return next((listed.type.name.lower() for listed in answer.valid if listed.group_id == group), None)
+
+
+def migrate(run):
+    """A group of two goes over to KIP-848's protocol and back, one member at a time, with its offsets: whoever is in it
+    has every partition between them, and is given every record once."""
+    topic, group = run.topic("migration"), run.group("migration")
+    everything = set(range(steps.PARTITIONS))
+    run.client.create(topic, steps.PARTITIONS, {})
+    members, sent, got = [], [], []
+
+    def poll():
+        for member in members:
+            got.extend(member.poll(0.1))
+
+    def shares():
+        return [member.assignment() for member in members]
+
+    def shared():
+        parts = shares()
+        return all(parts) and set().union(*parts) == everything and sum(map(len, parts)) == steps.PARTITIONS
+
+    def settle():
+        steps.until(shared, lambda: f"{len(members)} members have {shares()}", poll)
+
+    def work(label):
+        batch = steps.records(100, label)
+        run.produce(topic, batch)
+        sent.extend(batch)
+        steps.until(lambda: len(got) >= len(sent), lambda: f"{label}: read {len(got)} of {len(sent)} records", poll)
+        following = {p: sum(r.partition == p for r in got) for p in everything}
+        for member in members:
+            member.commit({p: following[p] for p in member.assignment()})
+
+    def check_type(wanted):
+        found = run.client.group_type(group)
+        steps.check(found == wanted, f"the group is {found} instead of {wanted}")
+
+    try:
+        for protocol in ("classic", "classic"):
+            members.append(Consumer(run.bootstrap, topic, group, protocol))
+        settle()
+        work("classic")
+        check_type("classic")
+        # Who comes, what the group is when one has gone, and what it is when that one has come.
+        for protocol, before, after in (("consumer", "classic", "consumer"), ("consumer", "consumer", "consumer"),
+                                        ("classic", "consumer", "consumer"), ("classic", "classic", "classic")):
+            members.pop(0).close()
+            settle()
+            work(f"{len(sent)}-alone")
+            check_type(before)
+            members.append(Consumer(run.bootstrap, topic, group, protocol))
+            settle()
+            work(f"{len(sent)}-joined")
+            check_type(after)
+        steps.check(sorted(map(steps.number, got)) == sorted(map(steps.number, sent)),
+                    f"{len(sent)} records were delivered as {len(got)}")
+    finally:
+        for member in members:
+            member.close()
+
 
 if __name__ == "__main__":
-    steps.run(Client)
+    steps.run(Client, {"migration": migrate})

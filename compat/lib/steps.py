@@ -378,7 +378,7 @@ class Steps:
             return
         raise Failed("a second deletion was not refused")
 
-    def all(self):
+    def all(self, also):
         print(f"version {self.client.version}", flush=True)
         self.step("metadata", self.metadata)
         if self.failed:
@@ -393,13 +393,16 @@ class Steps:
         self.step("commit", self.commit)
         self.step("restart", self.restart)
         self.step("delete", self.delete)
+        for name, action in also.items():
+            self.step(name, action, self)
 
 
-def run(make_client):
-    """Runs all steps with the client that `make_client(bootstrap)` gives, and ends the process."""
+def run(make_client, also={}):
+    """Runs all steps with the client that `make_client(bootstrap)` gives, and those that are this client's alone: `also`,
+    functions by name that are given these steps. Ends the process."""
     bootstrap = os.environ["BOOTSTRAP"]
     steps = Steps(make_client(bootstrap), bootstrap, os.environ.get("RESTART"))
-    steps.all()
+    steps.all(also)
     sys.stdout.flush()
     # Not sys.exit: a client's background threads, after a failed step, must not keep the process.
     os._exit(1 if steps.failed else 0)

@@ -64,6 +64,8 @@ pub(super) struct Compactor {
     keys_max: usize,
     /// Of partitions that were compacted; they go with their stream.
     progress: Mutex<HashMap<PartitionId, Progress>>,
+    /// Why the last attempt failed, where it did.
+    failures: Mutex<HashMap<PartitionId, String>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,11 +90,30 @@ impl Compactor {
             progress.insert(id, of);
             Ok(())
         })?;
-        Ok(Compactor { keys_max: latest::keys_max(bytes_max), progress: Mutex::new(progress) })
+        Ok(Compactor {
+            keys_max: latest::keys_max(bytes_max),
+            progress: Mutex::new(progress),
+            failures: Mutex::default(),
+        })
     }
 
     pub fn forget(&self, stream: StreamId) {
         self.progress.lock().retain(|id, _| id.stream != stream);
+        self.failures.lock().retain(|id, _| id.stream != stream);
+    }
+
+    /// Takes down how an attempt ended. True if it failed for another reason than the one before: what cannot be read is
+    /// tried at every look, and told once.
+    fn is_new_failure(&self, partition: &Partition, failure: Option<&str>) -> bool {
+        let mut failures = self.failures.lock();
+        // Under the lock: a deletion forgets behind this.
+        match failure.filter(|_| !partition.is_deleted()) {
+            Some(failure) => failures.insert(partition.id, failure.to_owned()).as_deref() != Some(failure),
+            None => {
+                failures.remove(&partition.id);
+                false
+            }
+        }
     }
 
     fn progress(&self, id: PartitionId) -> Progress {
@@ -133,12 +154,10 @@ impl Broker {
         }
         for stream in compacted {
             for partition in stream.partitions() {
-                match self.compact_partition(&stream, &partition).await {
-                    Err(error) if !partition.is_deleted() => {
-                        let index = partition.id.index.0;
-                        tracing::warn!(%error, stream = &*stream.name, index, "a partition could not be compacted");
-                    }
-                    Ok(()) | Err(_) => {}
+                let failure = self.compact_partition(&stream, &partition).await.err().map(|error| error.to_string());
+                if self.compactor.is_new_failure(&partition, failure.as_deref()) {
+                    let index = partition.id.index.0;
+                    tracing::warn!(failure, stream = &*stream.name, index, "a partition could not be compacted");
                 }
             }
         }

@@ -409,6 +409,24 @@ async fn sessions_are_counted_and_what_was_held_goes_back_with_them() {
 }
 
 #[tokio::test]
+async fn there_are_as_many_sessions_as_there_may_be() {
+    let broker = Broker::with(|config| config.group_share_sessions_max = 1).await;
+    let topic_id = broker.create_topic("t", 1).await;
+    let mut one = Member::join(&broker, "one", topic_id).await;
+    let mut two = Member::join(&broker, "two", topic_id).await;
+    assert_eq!(one.fetch(&[]).await, []);
+    // Told late, for the client asks again at once.
+    two.wait(500).await;
+    assert!(!two.client.has_news().await);
+    broker.clock.advance(500);
+    let refused = two.client.receive::<ShareFetchRequest>(1).await.error_code;
+    assert_eq!(refused, ResponseError::ShareSessionLimitReached.code());
+    one.close().await;
+    two.epoch = 0;
+    assert_eq!(two.fetch(&[]).await, []);
+}
+
+#[tokio::test]
 async fn what_was_said_survives_a_crash_and_what_was_held_is_free() {
     let (broker, topic_id) = start().await;
     broker.connect().await.produced("t", 0, batch(&["0", "1", "2", "3"])).await;

@@ -562,6 +562,21 @@ fn what_was_aborted_neither_stays_nor_takes_anything_with_it() {
 }
 
 #[test]
+fn a_failure_is_told_once_until_it_is_another() {
+    runtime().block_on(async {
+        let rig = Rig::new(1 << 20, 1 << 20, &[]).await;
+        let partition = rig.log();
+        let told = |failure| rig.broker.compactor.is_new_failure(&partition, failure);
+        assert_eq!(
+            [Some("a"), Some("a"), Some("b"), Some("b"), None, None, Some("b")].map(told),
+            [true, false, true, false, false, false, true]
+        );
+        rig.broker.compactor.forget(partition.id.stream);
+        assert!(told(Some("b")), "another stream's");
+    });
+}
+
+#[test]
 fn progress_reads_back() {
     for progress in [Progress { until: 7, horizon_ms: None }, Progress { until: 0, horizon_ms: Some(i64::MAX) }] {
         assert_eq!(Progress::decode(&progress.encode()), Some(progress));

@@ -12,7 +12,7 @@
 //! - What was queued for the store is finished by a task of its own, so that it does not matter whether the client that
 //!   asked for it is still there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -26,7 +26,7 @@ use super::kinds::Group;
 use super::offsets::{CommittedOffset, Offsets, PendingOffset};
 use super::stored::{self, StoredHead};
 use super::{GROUP_ID_BYTES_MAX, GROUPS_MAX, GroupError, GroupSettings, MetaLog, Now};
-use crate::clock::Clock;
+use crate::clock::{Alarms, Clock, fired};
 use crate::model::settings::Overrides;
 use crate::store::keys::Key;
 use crate::store::{Batch, Family, StoreError};
@@ -54,10 +54,8 @@ pub struct Groups {
     groups: DashMap<Arc<str>, Shared>,
     /// What was set for single groups, whether they exist or not.
     configs: RwLock<BTreeMap<String, Overrides>>,
-    /// When each group wants [`Groups::tick`] to look at it. A group has at most one entry here.
-    timers: Mutex<BTreeSet<(i64, Arc<str>)>>,
-    /// Rung when the first of `timers` has become an earlier one.
-    earlier: Notify,
+    /// When each group wants [`Groups::tick`] to look at it.
+    alarms: Alarms<Arc<str>>,
 }
 
 type Shared = Arc<Mutex<Entry>>;
@@ -71,7 +69,7 @@ struct Entry {
     next_waiter: u64,
     /// Writes of a consumer group that are on their way.
     storing: usize,
-    /// The group's entry in `timers`.
+    /// The group's entry in `alarms`.
     scheduled: Option<i64>,
     /// No longer in the map: whoever comes has to look again.
     gone: bool,
@@ -113,8 +111,7 @@ impl Groups {
             settings,
             groups: DashMap::new(),
             configs: RwLock::new(BTreeMap::new()),
-            timers: Mutex::new(BTreeSet::new()),
-            earlier: Notify::new(),
+            alarms: Alarms::new(),
         });
         groups.load_configs()?;
         let mut members = groups.stored_members()?;
@@ -152,12 +149,7 @@ impl Groups {
         let interval_ms = self.settings.offsets_retention_check_interval_ms.max(1);
         let mut expiry_at = self.clock.tick_ms().saturating_add(interval_ms);
         loop {
-            let first = self.timers.lock().first().map(|(at, _)| *at);
-            let next = first.map_or(expiry_at, |at| at.min(expiry_at));
-            tokio::select! {
-                () = self.clock.sleep_until(next) => {}
-                () = self.earlier.notified() => {}
-            }
+            self.alarms.next(&self.clock, Some(expiry_at)).await;
             self.tick();
             if self.clock.tick_ms() >= expiry_at {
                 self.expire_offsets();
@@ -168,12 +160,9 @@ impl Groups {
 
     /// Fires what is due now.
     pub fn tick(self: &Arc<Self>) {
-        let now = self.clock.tick_ms();
-        for (at, group_id) in self.take_due(now) {
+        for (at, group_id) in self.alarms.take_due(self.clock.tick_ms()) {
             self.find(&group_id, |shared, entry| {
-                if entry.scheduled == Some(at) {
-                    entry.scheduled = None;
-                }
+                fired(&mut entry.scheduled, at);
                 self.step(shared, entry, |group, step| group.fire(step));
                 // Deadlines that were moved since have not been scheduled: see `schedule`.
                 if let Some(next) = entry.group.next_deadline() {
@@ -182,15 +171,6 @@ impl Groups {
                 self.drop_if_blank(shared, entry);
             });
         }
-    }
-
-    fn take_due(&self, now: i64) -> Vec<(i64, Arc<str>)> {
-        let mut timers = self.timers.lock();
-        let mut due = Vec::new();
-        while timers.first().is_some_and(|(at, _)| *at <= now) {
-            due.extend(timers.pop_first());
-        }
-        due
     }
 
     /// Runs `act` on the group, if there is one.
@@ -356,16 +336,8 @@ impl Groups {
     }
 
     fn schedule_at(&self, entry: &mut Entry, at: i64) {
-        if entry.gone || entry.scheduled.is_some_and(|scheduled| scheduled <= at) {
-            return;
-        }
-        let mut timers = self.timers.lock();
-        if let Some(later) = entry.scheduled.replace(at) {
-            timers.remove(&(later, entry.id.clone()));
-        }
-        timers.insert((at, entry.id.clone()));
-        if timers.first().is_some_and(|(first, id)| *first == at && *id == entry.id) {
-            self.earlier.notify_one();
+        if !entry.gone {
+            self.alarms.set(&mut entry.scheduled, at, &entry.id);
         }
     }
 
@@ -378,9 +350,7 @@ impl Groups {
 
     fn drop_group(&self, shared: &Shared, entry: &mut Entry) {
         entry.gone = true;
-        if let Some(at) = entry.scheduled.take() {
-            self.timers.lock().remove(&(at, entry.id.clone()));
-        }
+        self.alarms.clear(&mut entry.scheduled, &entry.id);
         self.groups.remove_if(&entry.id, |_, listed| Arc::ptr_eq(listed, shared));
     }
 }

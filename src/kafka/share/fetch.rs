@@ -51,7 +51,13 @@ pub async fn share_fetch(
     };
     let begun = match begin(&cx, &key, &request, extra) {
         Ok(begun) => begun,
-        Err(error) => return refused(error),
+        Err(error) => {
+            // Clients ask again at once.
+            if error == ResponseError::ShareSessionLimitReached {
+                clock.sleep_until(deadline).await;
+            }
+            return refused(error);
+        }
     };
     let limits = Limits::of(&request, extra, cx.door.config.fetch_bytes_max.min(cx.door.quotas.fetch_bytes_max(&cx)));
     let acknowledged = acknowledge(&cx, &key, said(request), extra.renews).await;

@@ -174,9 +174,7 @@ impl Shares {
             return;
         }
         state.gone = true;
-        if let Some(at) = state.scheduled.take() {
-            self.timers.lock().remove(&(at, Alarm::Group(group.id.clone())));
-        }
+        self.alarms.clear(&mut state.scheduled, &Alarm::Group(group.id.clone()));
         self.names.release(&group.id, GroupType::Share);
         self.groups.remove_if(&group.id, |_, listed| Arc::ptr_eq(listed, group));
     }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Alarm, Group, GroupState, Shares};
 use crate::broker::durable;
+use crate::clock::fired;
 use crate::log::writer::Outcome;
 use crate::share::membership::{Beat, Heartbeat, JOIN_EPOCH, Rules, Topics};
 use crate::share::{ShareError, stored};
@@ -53,9 +54,7 @@ impl Shares {
     /// What they hold stays locked until that runs out, as with Kafka: that delivery counts, for it may be the reason.
     pub(super) fn expire_members(self: &Arc<Self>, group: &Arc<Group>, at: i64) {
         let mut state = group.state.lock();
-        if state.scheduled == Some(at) {
-            state.scheduled = None;
-        }
+        fired(&mut state.scheduled, at);
         let gone = state.membership.expire(self.clock.tick_ms());
         if gone > 0 && !state.deleting {
             tracing::info!(group_id = &*group.id, members = gone, "members of a share group were not heard of");
@@ -69,8 +68,8 @@ impl Shares {
     /// early schedules it anew, so a heartbeat costs nothing here.
     pub(super) fn schedule_group(&self, group: &Arc<Group>, state: &mut GroupState) {
         let Some(at) = state.membership.next_deadline() else { return };
-        if !state.gone && state.scheduled.is_none_or(|scheduled| at < scheduled) {
-            self.set_alarm(&mut state.scheduled, at, Alarm::Group(group.id.clone()));
+        if !state.gone {
+            self.alarms.set(&mut state.scheduled, at, &Alarm::Group(group.id.clone()));
         }
     }
 

@@ -9,19 +9,18 @@
 //! - What was queued for the store is finished by a task of its own, so that it does not matter whether the client that
 //!   asked for it is still there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::membership::Membership;
 use super::partition::SharePartition;
 use super::stored;
 use super::{ShareError, ShareSettings};
 use crate::broker::Broker;
-use crate::clock::Clock;
+use crate::clock::{Alarms, Clock};
 use crate::group::{GroupType, Groups};
 use crate::model::ids::PartitionId;
 use crate::model::settings::group::{
@@ -50,10 +49,8 @@ pub struct Shares {
     clock: Clock,
     settings: ShareSettings,
     groups: DashMap<Arc<str>, Arc<Group>>,
-    /// When each group and share partition wants [`Shares::tick`] to look at it: at most one entry for each.
-    timers: Mutex<BTreeSet<(i64, Alarm)>>,
-    /// Rung when the first of `timers` has become an earlier one.
-    earlier: Notify,
+    /// When each group and share partition wants [`Shares::tick`] to look at it.
+    alarms: Alarms<Alarm>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +70,7 @@ struct Group {
 struct GroupState {
     membership: Membership,
     shares: BTreeMap<PartitionId, Arc<Share>>,
-    /// The group's entry in `timers`.
+    /// The group's entry in `alarms`.
     scheduled: Option<i64>,
     /// Its deletion is on its way to the store: nothing may change any more.
     deleting: bool,
@@ -85,15 +82,7 @@ impl Shares {
     /// Loads what is stored. Members go on in the epoch they were in; their sessions begin now.
     pub fn open(broker: Arc<Broker>, names: Arc<Groups>, settings: ShareSettings) -> Result<Arc<Shares>, StoreError> {
         let clock = broker.clock().clone();
-        let shares = Arc::new(Shares {
-            broker,
-            names,
-            clock,
-            settings,
-            groups: DashMap::new(),
-            timers: Mutex::new(BTreeSet::new()),
-            earlier: Notify::new(),
-        });
+        let shares = Arc::new(Shares { broker, names, clock, settings, groups: DashMap::new(), alarms: Alarms::new() });
         shares.load()?;
         Ok(shares)
     }
@@ -151,19 +140,14 @@ impl Shares {
     /// Fires timers until it is dropped.
     pub async fn run_timers(self: Arc<Self>) {
         loop {
-            let first = self.timers.lock().first().map(|(at, _)| *at);
-            tokio::select! {
-                () = self.clock.sleep_until(first.unwrap_or_default()), if first.is_some() => {}
-                () = self.earlier.notified() => {}
-            }
+            self.alarms.next(&self.clock, None).await;
             self.tick();
         }
     }
 
     /// Fires what is due now.
     pub fn tick(self: &Arc<Self>) {
-        let now_ms = self.clock.tick_ms();
-        for (at, alarm) in self.take_due(now_ms) {
+        for (at, alarm) in self.alarms.take_due(self.clock.tick_ms()) {
             match alarm {
                 Alarm::Group(group_id) => {
                     if let Some(group) = self.find(&group_id) {
@@ -176,28 +160,6 @@ impl Shares {
                     }
                 }
             }
-        }
-    }
-
-    fn take_due(&self, now_ms: i64) -> Vec<(i64, Alarm)> {
-        let mut timers = self.timers.lock();
-        let mut due = Vec::new();
-        while timers.first().is_some_and(|(at, _)| *at <= now_ms) {
-            due.extend(timers.pop_first());
-        }
-        due
-    }
-
-    /// Moves an alarm; `scheduled` is where it stands.
-    fn set_alarm(&self, scheduled: &mut Option<i64>, at: i64, alarm: Alarm) {
-        let mut timers = self.timers.lock();
-        if let Some(before) = scheduled.replace(at) {
-            timers.remove(&(before, alarm.clone()));
-        }
-        let entry = (at, alarm);
-        timers.insert(entry.clone());
-        if timers.first() == Some(&entry) {
-            self.earlier.notify_one();
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{Alarm, Shares};
 use crate::broker::durable;
+use crate::clock::fired;
 use crate::model::ids::PartitionId;
 use crate::share::ShareError;
 use crate::share::partition::{Changed, SharePartition};
@@ -34,7 +35,7 @@ pub(super) struct ShareState {
     /// Counts changes of what is stored.
     version: u64,
     writing: bool,
-    /// The entry in the registry's timers.
+    /// The entry in the registry's alarms.
     pub scheduled: Option<i64>,
     /// Deleted, or about to be: nothing is written any more.
     pub gone: bool,
@@ -61,6 +62,10 @@ impl Share {
             news: watch::Sender::new(0),
             written: watch::Sender::new(Written { version: 0, failed: false }),
         }
+    }
+
+    fn alarm(&self) -> Alarm {
+        Alarm::Share(self.group_id.clone(), self.id)
     }
 
     /// Wakes when there may be something to acquire that was not there before, the log's new records apart.
@@ -142,26 +147,21 @@ impl Shares {
         if !state.writing {
             share.written.send_replace(NEVER);
         }
-        if let Some(at) = state.scheduled.take() {
-            self.timers.lock().remove(&(at, Alarm::Share(share.group_id.clone(), share.id)));
-        }
+        self.alarms.clear(&mut state.scheduled, &share.alarm());
         drop(state);
         share.note_news();
     }
 
     pub(super) fn schedule_share(&self, share: &Share, state: &mut ShareState, at: i64) {
-        if !state.gone && state.scheduled.is_none_or(|scheduled| at < scheduled) {
-            let alarm = Alarm::Share(share.group_id.clone(), share.id);
-            self.set_alarm(&mut state.scheduled, at, alarm);
+        if !state.gone {
+            self.alarms.set(&mut state.scheduled, at, &share.alarm());
         }
     }
 
     pub(super) fn expire_locks(self: &Arc<Self>, share: &Arc<Share>, at: i64) {
         let bounds = self.bounds_of(&share.group_id);
         let mut state = share.state.lock();
-        if state.scheduled == Some(at) {
-            state.scheduled = None;
-        }
+        fired(&mut state.scheduled, at);
         let changed = state.partition.expire(self.clock.tick_ms(), bounds);
         self.changed(share, &mut state, changed);
         if let Some(next) = state.partition.next_expiry() {

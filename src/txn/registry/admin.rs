@@ -84,7 +84,8 @@ impl Transactions {
     pub fn expire_ids(&self) {
         let now_ms = self.clock.now_ms();
         for shared in self.all() {
-            let mut entry = shared.lock();
+            let mut locked = shared.lock();
+            let entry = &mut *locked;
             if entry.gone || !entry.transaction.is_expired(now_ms, self.settings.id_expiration_ms) {
                 continue;
             }
@@ -93,9 +94,7 @@ impl Transactions {
             batch.delete(Family::Meta, Key::Transaction(&entry.id).encode());
             drop(self.broker.commit_meta(batch));
             entry.gone = true;
-            if let Some(at) = entry.scheduled.take() {
-                self.timers.lock().remove(&(at, entry.id.clone()));
-            }
+            self.alarms.clear(&mut entry.scheduled, &entry.id);
             self.transactions.remove_if(&entry.id, |_, listed| Arc::ptr_eq(listed, &shared));
         }
     }

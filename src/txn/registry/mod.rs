@@ -5,18 +5,17 @@
 //! `admin` (listing, describing, expiry). All of them work the same way: lock the id, decide, queue what is to be stored,
 //! unlock; then await.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::state::{State, Transaction};
 use super::{TRANSACTIONAL_ID_BYTES_MAX, TRANSACTIONAL_IDS_MAX, TxnError, TxnSettings, stored};
 use crate::broker::Broker;
-use crate::clock::Clock;
+use crate::clock::{Alarms, Clock, fired};
 use crate::group::Groups;
 use crate::store::keys::Key;
 use crate::store::{Batch, Family, StoreError};
@@ -41,10 +40,8 @@ pub struct Transactions {
     clock: Clock,
     settings: TxnSettings,
     transactions: DashMap<Arc<str>, Shared>,
-    /// When each id wants [`Transactions::tick`] to look at it. An id has at most one entry here.
-    timers: Mutex<BTreeSet<(i64, Arc<str>)>>,
-    /// Rung when the first of `timers` has become an earlier one.
-    earlier: Notify,
+    /// When each id wants [`Transactions::tick`] to look at it.
+    alarms: Alarms<Arc<str>>,
 }
 
 type Shared = Arc<Mutex<Entry>>;
@@ -54,7 +51,7 @@ struct Entry {
     transaction: Transaction,
     /// When the open transaction times out, by the clock that never goes back.
     deadline: Option<i64>,
-    /// The id's entry in `timers`.
+    /// The id's entry in `alarms`.
     scheduled: Option<i64>,
     /// No longer in the map: whoever comes has to look again.
     gone: bool,
@@ -77,8 +74,7 @@ impl Transactions {
             clock,
             settings,
             transactions: DashMap::new(),
-            timers: Mutex::new(BTreeSet::new()),
-            earlier: Notify::new(),
+            alarms: Alarms::new(),
         });
         for (key, value) in transactions.broker.scan_meta(&stored::prefix())? {
             let id: Arc<str> = Arc::from(stored::parse_key(&key)?);
@@ -93,12 +89,7 @@ impl Transactions {
     pub async fn run_timers(self: Arc<Self>) {
         let mut expiry_at = self.clock.tick_ms().saturating_add(EXPIRY_CHECK_INTERVAL_MS);
         loop {
-            let first = self.timers.lock().first().map(|(at, _)| *at);
-            let next = first.map_or(expiry_at, |at| at.min(expiry_at));
-            tokio::select! {
-                () = self.clock.sleep_until(next) => {}
-                () = self.earlier.notified() => {}
-            }
+            self.alarms.next(&self.clock, Some(expiry_at)).await;
             self.tick();
             if self.clock.tick_ms() >= expiry_at {
                 self.expire_ids();
@@ -110,11 +101,9 @@ impl Transactions {
     /// Begins to abort what has timed out by now.
     pub fn tick(self: &Arc<Self>) {
         let now = self.clock.tick_ms();
-        for (at, id) in self.take_due(now) {
+        for (at, id) in self.alarms.take_due(now) {
             self.find(&id, |shared, entry| {
-                if entry.scheduled == Some(at) {
-                    entry.scheduled = None;
-                }
+                fired(&mut entry.scheduled, at);
                 match entry.deadline.filter(|_| entry.transaction.state() == State::Ongoing) {
                     Some(deadline) if deadline <= now => self.time_out(shared, entry),
                     // The transaction that this timer was for has ended, and another has begun.
@@ -123,15 +112,6 @@ impl Transactions {
                 }
             });
         }
-    }
-
-    fn take_due(&self, now: i64) -> Vec<(i64, Arc<str>)> {
-        let mut timers = self.timers.lock();
-        let mut due = Vec::new();
-        while timers.first().is_some_and(|(at, _)| *at <= now) {
-            due.extend(timers.pop_first());
-        }
-        due
     }
 
     /// Runs `act` on the id, if it is known.
@@ -192,16 +172,8 @@ impl Transactions {
 
     /// Sees to it that [`Transactions::tick`] comes by then. An earlier visit that is due anyway schedules anew.
     fn schedule_at(&self, entry: &mut Entry, at: i64) {
-        if entry.gone || entry.scheduled.is_some_and(|scheduled| scheduled <= at) {
-            return;
-        }
-        let mut timers = self.timers.lock();
-        if let Some(later) = entry.scheduled.replace(at) {
-            timers.remove(&(later, entry.id.clone()));
-        }
-        timers.insert((at, entry.id.clone()));
-        if timers.first().is_some_and(|(first, id)| *first == at && *id == entry.id) {
-            self.earlier.notify_one();
+        if !entry.gone {
+            self.alarms.set(&mut entry.scheduled, at, &entry.id);
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -375,7 +375,7 @@ async fn a_group_that_came_to_nothing_is_forgotten() {
     assert_eq!(asked.error, GroupError::MemberIdRequired);
     assert_eq!(broker.groups.list(&[], &[]).len(), 1);
     broker.advance(10_000);
-    assert!(broker.groups.groups.is_empty() && broker.groups.timers.lock().is_empty());
+    assert!(broker.groups.groups.is_empty() && broker.groups.alarms.is_empty());
 }
 
 #[tokio::test]
