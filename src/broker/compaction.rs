@@ -237,7 +237,8 @@ impl Broker {
         segment_bytes: u64,
     ) -> Result<Option<i64>, CompactionError> {
         let mut walk = Walk::default();
-        let mut next = 0;
+        // Of a segment before it, which a trim to the log's end has left open, nothing may be there any more.
+        let mut next = sieve.log_start;
         while let Some(segment) = partition.closed_from(next).filter(|segment| segment.first_offset < sieve.until) {
             if segment.bytes >= SMALL_SEGMENT_BYTES.min(segment_bytes) {
                 if let Some(behind) = self.walk_past(partition, &sieve, &segment, walk.clone()).await? {
