@@ -70,10 +70,8 @@ struct Figures {
 fn measure(name: &str, bytes: usize, work: impl FnOnce()) -> Figures {
     let (began, cpu) = (Instant::now(), cpu_seconds());
     work();
-    let figures = Figures {
-        bytes_per_second: bytes as f64 / began.elapsed().as_secs_f64(),
-        cpu_seconds: cpu_seconds() - cpu,
-    };
+    let figures =
+        Figures { bytes_per_second: bytes as f64 / began.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - cpu };
     let per_gib = figures.cpu_seconds / (bytes as f64 / (1024 * MIB) as f64);
     println!("{name:<28}{:>10.0}{per_gib:>12.2}", figures.bytes_per_second / 1e6);
     figures

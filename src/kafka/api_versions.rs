@@ -7,6 +7,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
+use super::chunks::Chunks;
 use super::{Answer, Context, TABLE, encode_frame, features};
 
 /// Of a software's name, and of its version, as far as it is remembered.
@@ -28,7 +29,7 @@ pub async fn api_versions(cx: Context, request: ApiVersionsRequest) -> ApiVersio
 /// The answer to a version that is not known.
 pub fn unsupported(correlation_id: i32) -> Answer {
     let error = ResponseError::UnsupportedVersion.code();
-    let frame = encode_frame(&served().with_error_code(error), correlation_id, 0);
+    let frame = encode_frame(&served().with_error_code(error), correlation_id, 0).map(Chunks::from);
     Answer { frame, error, close: false, pause_ms: 0, grant: None }
 }
 

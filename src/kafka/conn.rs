@@ -273,7 +273,7 @@ impl Outgoing {
     async fn send(&mut self, answer: Answer) -> Result<(), Ending> {
         match answer.frame {
             Some(mut frame) => {
-                while !frame.is_empty() {
+                while frame.has_remaining() {
                     tokio::select! {
                         biased;
                         written = self.socket.write_buf(&mut frame) => if written? == 0 { return Err(Ending::Closed) },

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kafka_protocol::error::ResponseError;
@@ -30,11 +30,36 @@ use crate::log::transactions::Aborted;
 use crate::model::attributes::Isolation;
 use crate::model::ids::{Offset, PartitionIndex};
 
+pub mod encode;
+
 /// Versions that name topics by id.
 const IDS_FROM: i16 = 13;
 
+/// An answer, its records beside it in the pieces they lie in.
+pub struct Fetched {
+    /// Its partitions are empty.
+    pub response: FetchResponse,
+    /// Of each partition of the response, in its order.
+    records: Vec<Vec<Bytes>>,
+}
+
+impl Fetched {
+    fn empty(response: FetchResponse) -> Fetched {
+        Fetched { response, records: Vec::new() }
+    }
+
+    /// The first error, or 0.
+    pub fn first_error(&self) -> i16 {
+        let mut codes = Codes::default();
+        codes.add(self.response.error_code);
+        let partitions = self.response.responses.iter().flat_map(|topic| &topic.partitions);
+        partitions.for_each(|partition| codes.add(partition.error_code));
+        codes.first()
+    }
+}
+
 /// The answer, and the memory that its records hold.
-pub async fn fetch(cx: Context, request: FetchRequest) -> (FetchResponse, Option<Grant>) {
+pub async fn fetch(cx: Context, request: FetchRequest) -> (Fetched, Option<Grant>) {
     let broker = &cx.door.broker;
     let clock = broker.clock();
     let deadline = clock.tick_ms().saturating_add(request.max_wait_ms.max(0).into());
@@ -42,7 +67,7 @@ pub async fn fetch(cx: Context, request: FetchRequest) -> (FetchResponse, Option
     let plan = cx.door.sessions.plan(&request, cx.version >= IDS_FROM, clock.tick_ms(), session_seed);
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return (FetchResponse::default().with_error_code(error.code()), None),
+        Err(error) => return (Fetched::empty(FetchResponse::default().with_error_code(error.code())), None),
     };
     let limits = Limits::of(&request, cx.door.config.fetch_bytes_max.min(cx.door.quotas.fetch_bytes_max(&cx)));
     loop {
@@ -67,14 +92,6 @@ pub async fn fetch(cx: Context, request: FetchRequest) -> (FetchResponse, Option
         drop(grant);
         wait_for_news(&round, clock.sleep_until(deadline)).await;
     }
-}
-
-/// The first error of an answer, or 0.
-pub fn first_error(response: &FetchResponse) -> i16 {
-    let mut codes = Codes::default();
-    codes.add(response.error_code);
-    response.responses.iter().flat_map(|topic| &topic.partitions).for_each(|partition| codes.add(partition.error_code));
-    codes.first()
 }
 
 struct Limits {
@@ -107,9 +124,17 @@ struct Round {
 
 /// What one partition has.
 struct Look {
+    /// Without its records.
     data: PartitionData,
+    batches: Vec<StoredBatch>,
     /// Set when the partition exists.
     log: Option<Log>,
+}
+
+impl Look {
+    fn bytes(&self) -> usize {
+        self.batches.iter().map(StoredBatch::batch_len).sum()
+    }
 }
 
 /// Where a look's records are from.
@@ -134,11 +159,11 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
             Ok(look) => look,
             Err(error) => {
                 round.failed = true;
-                Look { data: refused(wanted.partition, error), log: None }
+                Look { data: refused(wanted.partition, error), batches: Vec::new(), log: None }
             }
         };
         round.withheld |= look.log.as_ref().is_some_and(|log| log.withheld_ms > 0);
-        round.bytes += look.data.records.as_ref().map_or(0, Bytes::len);
+        round.bytes += look.bytes();
         round.looks.push(look);
     }
     round
@@ -194,10 +219,10 @@ async fn read_one(
         .with_log_start_offset(partition.log_start())
         .with_aborted_transactions(aborted)
         .with_preferred_read_replica((-1).into())
-        .with_records(Some(joined(&batches)));
+        .with_records(Some(Bytes::new()));
     let next_offset = batches.last().map_or(wanted.fetch_offset, |last| last.last_offset + 1);
     let isolation = limits.isolation;
-    Ok(Look { data, log: Some(Log { stream, partition, pipe, next_offset, isolation, end, withheld_ms }) })
+    Ok(Look { data, batches, log: Some(Log { stream, partition, pipe, next_offset, isolation, end, withheld_ms }) })
 }
 
 /// Any other level than 1 is read_uncommitted, as Kafka has it.
@@ -225,19 +250,6 @@ fn refused(partition: i32, error: ResponseError) -> PartitionData {
         .with_records(Some(Bytes::new()))
 }
 
-/// Batches one behind the other, as they go over the wire.
-fn joined(batches: &[StoredBatch]) -> Bytes {
-    match batches {
-        [] => Bytes::new(),
-        [one] => one.batch(),
-        many => {
-            let mut records = BytesMut::with_capacity(many.iter().map(StoredBatch::batch_len).sum());
-            many.iter().for_each(|batch| records.extend_from_slice(&batch.batch()));
-            records.freeze()
-        }
-    }
-}
-
 /// Returns when a partition has more than `round` saw, is deleted, or `deadline` is over.
 async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
     let mut news: FuturesUnordered<_> = round
@@ -262,22 +274,23 @@ async fn wait_for_news(round: &Round, deadline: impl Future<Output = ()>) {
     }
 }
 
-fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
+fn respond(cx: &Context, plan: Plan, round: Round) -> Fetched {
     // What the client's quota does not let through is charged to no shard.
     let quota_ms = cx.door.quotas.fetched(cx, round.bytes);
     if quota_ms > 0 {
-        return throttled(cx, &plan, quota_ms);
+        return Fetched::empty(throttled(cx, &plan, quota_ms));
     }
     let pause_ms = pause_ms(cx, &round);
     if pause_ms > 0 && round.bytes == 0 && !round.failed {
-        return throttled(cx, &plan, pause_ms);
+        return Fetched::empty(throttled(cx, &plan, pause_ms));
     }
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    let mut pieces = Vec::new();
     let mut told = Vec::new();
     for ((topic, wanted), look) in plan.wanted.into_iter().zip(round.looks) {
         count_out(&look);
-        let Look { data, .. } = look;
-        let records = data.records.as_ref().is_some_and(|records| !records.is_empty());
+        let Look { data, batches, .. } = look;
+        let records = !batches.is_empty();
         let (high_watermark, log_start) = (data.high_watermark, data.log_start_offset);
         let news = records || data.error_code != error::NONE || wanted.is_news(high_watermark, log_start);
         if plan.session_id != 0 && news {
@@ -286,6 +299,7 @@ fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
         if !plan.full && !news {
             continue;
         }
+        pieces.push(batches.iter().map(StoredBatch::batch).collect());
         match topics.last_mut() {
             Some(last) if last.topic.0 == topic.name && last.topic_id == topic.id => last.partitions.push(data),
             _ => topics.push(
@@ -299,10 +313,11 @@ fn respond(cx: &Context, plan: Plan, round: Round) -> FetchResponse {
     if !told.is_empty() {
         cx.door.sessions.told(plan.session_id, told);
     }
-    FetchResponse::default()
+    let response = FetchResponse::default()
         .with_session_id(plan.session_id)
         .with_responses(topics)
-        .with_throttle_time_ms(pause_ms as i32)
+        .with_throttle_time_ms(pause_ms as i32);
+    Fetched { response, records: pieces }
 }
 
 /// An answer that gives nothing, because nothing that is there may go out yet: empty, as Kafka's, and a session that it
@@ -322,7 +337,7 @@ fn pause_ms(cx: &Context, round: &Round) -> i64 {
     let mut supplies = Vec::new();
     for look in &round.looks {
         let Some((log, pipe)) = look.log.as_ref().and_then(|log| Some((log, log.pipe.as_ref()?))) else { continue };
-        let bytes = look.data.records.as_ref().map_or(0, Bytes::len);
+        let bytes = look.bytes();
         let more = log.next_offset < log.end;
         supplies.push((&log.stream, Supply::charge(pipe, log.withheld_ms, bytes, more, now_ms)));
     }
@@ -332,17 +347,16 @@ fn pause_ms(cx: &Context, round: &Round) -> i64 {
 fn count_out(look: &Look) {
     let pipe = look.log.as_ref().and_then(|log| log.pipe.as_ref());
     // What has records has a pipe that they go out by.
-    let (Some(pipe), Some(records)) = (pipe, &look.data.records) else { return };
-    if !records.is_empty() {
-        pipe.count_out(records_in(records), records.len() as u64);
+    if let Some(pipe) = pipe.filter(|_| !look.batches.is_empty()) {
+        pipe.count_out(records_in(&look.batches), look.bytes() as u64);
     }
 }
 
 /// How many records the batches claim to hold: they were validated when they came. Ends of transactions are none.
-fn records_in(batches: &Bytes) -> u64 {
-    crate::model::batch::split(batches)
-        .filter_map(Result::ok)
-        .filter_map(|batch| crate::model::batch::Header::parse(&batch).ok())
+fn records_in(batches: &[StoredBatch]) -> u64 {
+    batches
+        .iter()
+        .filter_map(|batch| crate::model::batch::Header::parse(&batch.batch()).ok())
         .filter(|header| !header.is_control())
         .map(|header| Offset::from(header.records_count).max(0) as u64)
         .sum()

@@ -30,6 +30,7 @@ use crate::txn::Transactions;
 mod api_versions;
 mod audit;
 mod budget;
+mod chunks;
 mod cluster;
 mod configs;
 pub mod conn;
@@ -54,6 +55,7 @@ mod trace;
 mod transactions;
 
 use budget::{AnswerBudget, Grant};
+use chunks::Chunks;
 use guard::Malformed;
 pub use quotas::Quotas;
 use quotas::work::Work;
@@ -81,7 +83,7 @@ pub type Running = BoxFuture<'static, Answer>;
 /// What goes back.
 pub struct Answer {
     /// The whole frame; None when the client wants no answer (acks=0).
-    pub frame: Option<BytesMut>,
+    pub frame: Option<Chunks>,
     /// Kafka's code of the first error in it, for metrics.
     pub error: i16,
     /// The connection is closed after it (acks=0 that failed).
@@ -214,6 +216,7 @@ impl<R> Reply<R> {
         R: Encodable + HeaderVersion,
     {
         let frame = self.response.and_then(|response| encode_frame(&response, cx.correlation_id, cx.version));
+        let frame = frame.map(Chunks::from);
         Answer { close: self.close, error: self.error, frame, pause_ms: 0, grant: None }
     }
 }
@@ -306,9 +309,10 @@ const FETCH: Row = Row {
         let mut work = Work::new(&cx);
         let request: FetchRequest = work.at_once(|| guard::decode(body, cx.version))?;
         Ok(Started::before_others(async move {
-            let (mut response, grant) = work.until_done(fetch::fetch(cx.clone(), request)).await;
-            let (error, pause_ms) = (fetch::first_error(&response), work.tell(&mut response));
-            Answer { grant, pause_ms, ..Reply { response: Some(response), error, close: false }.encode(&cx) }
+            let (mut fetched, grant) = work.until_done(fetch::fetch(cx.clone(), request)).await;
+            let (error, pause_ms) = (fetched.first_error(), work.tell(&mut fetched.response));
+            let frame = fetch::encode::frame(&fetched, cx.correlation_id, cx.version);
+            Answer { frame, error, close: false, pause_ms, grant }
         }))
     },
 };
@@ -348,13 +352,12 @@ const SHARE_ACKNOWLEDGE: Row = Row {
             response.responses.iter().flat_map(|topic| &topic.partitions).for_each(|p| codes.add(p.error_code));
             let pause_ms = work.tell(&mut response);
             let tells = cx.version > share::VERSIONS.min;
-            let reply = Reply { response: Some(response), error: codes.first(), close: false };
-            let encoded = reply.encode(&Context { version: share::VERSIONS.min, ..cx });
-            let mut answer = Answer { pause_ms, ..encoded };
+            let mut frame = encode_frame(&response, cx.correlation_id, share::VERSIONS.min);
             if tells {
-                answer.frame = answer.frame.map(|frame| share::put_lock_timeout(frame, lock_timeout_ms));
+                frame = frame.map(|frame| share::put_lock_timeout(frame, lock_timeout_ms));
             }
-            answer
+            let frame = frame.map(Chunks::from);
+            Answer { frame, error: codes.first(), close: false, pause_ms, grant: None }
         }))
     },
 };

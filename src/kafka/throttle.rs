@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::broker::{CatalogError, Terms};
     use crate::kafka::fetch::fetch;
-    use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
+    use crate::kafka::tests::fixture::{Fixture, NOW_MS, received};
     use crate::model::attributes::Consumer;
     use crate::model::batch::{Compressor, Options, Record, build};
     use crate::model::ids::PartitionIndex;
@@ -221,7 +221,7 @@ mod tests {
         let request = FetchRequest::default().with_max_bytes(4 << 20).with_session_epoch(-1).with_topics(vec![topic]);
         let mut cx = fixture.cx(VERSION);
         cx.client_id = Some(StrBytes::from_string(client_id.to_owned()));
-        encodes(fetch(cx, request).await.0, VERSION)
+        received(&fetch(cx, request).await.0, VERSION)
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use super::*;
 use crate::broker::End;
 use crate::kafka::names;
-use crate::kafka::tests::fixture::{Fixture, NOW_MS, encodes};
+use crate::kafka::tests::fixture::{Fixture, NOW_MS, received};
 use crate::model::batch::Producer;
 
 const VERSION: i16 = 12;
@@ -25,7 +25,7 @@ fn request(isolation_level: i8, offset: Offset, max_wait_ms: i32) -> FetchReques
 
 async fn fetch_from(door: &Fixture, isolation_level: i8, offset: Offset) -> PartitionData {
     let (answer, _) = fetch(door.cx(VERSION), request(isolation_level, offset, 0)).await;
-    encodes(answer, VERSION).responses.remove(0).partitions.remove(0)
+    received(&answer, VERSION).responses.remove(0).partitions.remove(0)
 }
 
 /// Where the batches of an answer begin.
@@ -95,5 +95,5 @@ async fn a_waiting_reader_wakes_when_the_transaction_ends_and_not_before() {
     assert!(!waiting.is_finished());
     end(&door, &stream, 7, true).await;
     let answer = waiting.await.unwrap();
-    assert_eq!(bases(&answer.responses[0].partitions[0]).len(), 21);
+    assert_eq!(bases(&received(&answer, VERSION).responses[0].partitions[0]).len(), 21);
 }

@@ -4,8 +4,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::{FetchResponse, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use tokio::sync::watch;
 
 use crate::audit::Audit;
@@ -14,6 +15,7 @@ use crate::broker::{Broker, BrokerOptions, Stream, Terms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::{GroupSettings, Groups};
+use crate::kafka::fetch::{self, Fetched};
 use crate::kafka::{Advertised, Client, Context, Coordinators, Door, Quotas, Watchers, encode_frame};
 use crate::metrics::Metrics;
 use crate::model::attributes::Attributes;
@@ -107,6 +109,16 @@ impl Fixture {
 }
 
 /// Fails where the codec would refuse the answer.
+/// A fetch's answer as its client has it.
+pub fn received(answer: &Fetched, version: i16) -> FetchResponse {
+    let mut frame = fetch::encode::frame(answer, 7, version).unwrap();
+    let mut bytes = frame.copy_to_bytes(frame.remaining());
+    // Behind the length.
+    bytes.advance(4);
+    ResponseHeader::decode(&mut bytes, FetchResponse::header_version(version)).unwrap();
+    FetchResponse::decode(&mut bytes, version).unwrap()
+}
+
 pub fn encodes<R: Encodable + HeaderVersion>(response: R, version: i16) -> R {
     assert!(encode_frame(&response, 7, version).is_some(), "version {version}");
     response
