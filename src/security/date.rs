@@ -55,13 +55,6 @@ pub fn parse_iso(text: &str) -> Option<i64> {
     Some(whole_ms? + fraction_ms - offset_ms)
 }
 
-/// ISO 8601's extended format, to the second: `2015-08-30T12:36:00Z`.
-pub fn format_extended(ms: i64) -> String {
-    let (year, month, day) = civil(ms.div_euclid(DAY_MS));
-    let seconds = ms.rem_euclid(DAY_MS) / 1_000;
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
-}
-
 /// Milliseconds since 1970 of a `Date` header.
 pub(super) fn parse_http(text: &str) -> Option<i64> {
     let (_weekday, rest) = text.trim().split_once(", ")?;
