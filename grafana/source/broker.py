@@ -90,8 +90,8 @@ PAGE = Page("anabranch-broker", "Store and broker", "What the broker costs, and 
                           (f"process_threads{{@broker}}{PROCESS}", "{{instance}}: threads")], "short",
               "Tasks of the tokio runtime. Many that wait for a worker mean that the processors are busy."),
     ]),
-    ("HTTP and the Kinesis API", [
-        graph("Requests", [(rate(f"{OPERATIONS}{{@broker}}", "operation"), "{{operation}}")], "reqps",
+    ("HTTP: the Kinesis API and CloudWatch", [
+        graph("Requests of the Kinesis API", [(rate(f"{OPERATIONS}{{@broker}}", "operation") + " > 0", "{{operation}}")], "reqps",
               "Requests of the Kinesis API, by operation."),
         graph("Requests with an error",
               [(rate(f'{OPERATIONS}{{@broker,error!="NONE"}}', "operation", "error") + " > 0",
@@ -101,8 +101,22 @@ PAGE = Page("anabranch-broker", "Store and broker", "What the broker costs, and 
               "SubscribeToShard it is the time until events flow.", exemplars=True),
         graph("Connections",
               [("sum by (instance) (anabranch_http_connections{@broker})", "{{instance}}: open"),
-               (rate("anabranch_http_connections_total{@broker}", "instance"), "{{instance}}: opened a second"),
+               (rate("anabranch_http_connections_accepted_total{@broker}", "instance"), "{{instance}}: opened a second"),
                (rate("anabranch_http_refused_total{@broker}", "reason"), "refused a second: {{reason}}")],
               "short", "Open connections, and what is refused before it comes to an operation."),
+        graph("Requests of the CloudWatch API",
+              [(rate("anabranch_cloudwatch_requests_total{@broker}", "operation", "error") + " > 0",
+                "{{operation}}: {{error}}")],
+              "reqps", "What KCL, KPL and autoscalers publish and read, by operation and AWS's name of the error."),
+        graph("Latency of the CloudWatch API, 99 %",
+              [(quantile(0.99, "anabranch_cloudwatch_request_seconds{@broker}", "operation"), "{{operation}}")], "s",
+              "99 of 100 requests were answered within this time."),
+    ]),
+    ("Audit log and traces", [
+        graph("Events of the audit log", [(rate("anabranch_audit_events_total{@broker}", "outcome"), "{{outcome}}")], "ops",
+              "Control operations of both doors, where `--audit-log` keeps one. What is lost found the queue full, or was not taken "
+              "by the place that events go to."),
+        graph("Spans lost", [(rate("anabranch_trace_spans_lost_total{@broker}", "instance"), "{{instance}}")], "ops",
+              "Spans that the collector did not take, or that found the queue full."),
     ]),
 ])

@@ -8,6 +8,7 @@ BEHIND = "anabranch_consumer_behind"
 SUBSCRIPTIONS = "anabranch_consumer_subscriptions_total"
 EVENTS = "anabranch_consumer_events_total"
 OF_GROUP = "@group,stream=~\"$stream\""
+FURTHEST = f"topk(50, max by (group, stream, partition) (anabranch_group_lag_records{{{OF_GROUP}}}))"
 FIVE_MINUTES = "The line is five minutes, from which on an alert is raised."
 
 PAGE = Page("anabranch-consumers", "Consumers and iterator age", "Who reads, how far each is behind, and what it was given.",
@@ -78,8 +79,8 @@ PAGE = Page("anabranch-consumers", "Consumers and iterator age", "Who reads, how
                                   "{{group}}: {{stream}}")], "short",
               "Records between what the group has committed and the end of the log."),
         table("Partitions that are furthest behind",
-              [(f"topk(50, max by (group, stream, partition) (anabranch_group_lag_records{{{OF_GROUP}}}))", "short"),
-               (f"max by (group, stream, partition) (anabranch_group_lag_seconds{{{OF_GROUP}}})", "s")],
+              [(FURTHEST, "short"),
+               (f"max by (group, stream, partition) (anabranch_group_lag_seconds{{{OF_GROUP}}}) and {FURTHEST}", "s")],
               "One partition far behind the others means a stuck member or a key that is too hot.",
               {"group": "Group", "stream": "Stream", "partition": "Partition", "Value #A": "Records", "Value #B": "Time"},
               sort="Records"),

@@ -26,7 +26,8 @@ PAGE = Page("anabranch-kafka", "Kafka", "Requests, groups, transactions and shar
              "Transactions that have records and are neither committed nor aborted.", decimals=0),
     ]),
     ("Requests", [
-        graph("Requests", [(rate(f"{REQUESTS}{OF_API}", "api"), "{{api}}")], "reqps", "Requests answered, by API."),
+        graph("Requests", [(rate(f"{REQUESTS}{OF_API}", "api") + " > 0", "{{api}}")], "reqps",
+              "Requests answered, by API."),
         graph("Requests with an error",
               [(rate(f'{REQUESTS}{{@broker,api=~"$api",error!="NONE"}}', "api", "error") + " > 0", "{{api}}: {{error}}")],
               "reqps", "By API and error. Empty when there was none."),
@@ -40,7 +41,7 @@ PAGE = Page("anabranch-kafka", "Kafka", "Requests, groups, transactions and shar
               "s", "How quickly records are acknowledged.", exemplars=True),
         graph("Connections",
               [("sum by (instance) (anabranch_kafka_connections{@broker})", "{{instance}}: open"),
-               (rate("anabranch_kafka_connections_total{@broker}", "instance"), "{{instance}}: opened a second"),
+               (rate("anabranch_kafka_connections_accepted_total{@broker}", "instance"), "{{instance}}: opened a second"),
                (rate("anabranch_kafka_connections_refused_total{@broker}", "reason"), "closed a second: {{reason}}")],
               "short", "Open connections, and how many are opened and closed by the broker a second."),
     ]),

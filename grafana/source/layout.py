@@ -44,15 +44,16 @@ def over(aggregation, by, inner):
 
 
 def quantile(q, histogram, *by):
-    """A quantile of a histogram, given without `_bucket`: `name{matchers}`."""
+    """A quantile of a histogram, given without `_bucket`: `name{matchers}`. What had no sample has none, instead of a
+    line of NaN."""
     name, _, matchers = histogram.partition("{")
     buckets = rate(f"{name}_bucket{{{matchers}", *by, "le")
-    return f"histogram_quantile({q}, {buckets})"
+    return f"histogram_quantile({q}, {buckets}) >= 0"
 
 
 def mean(histogram, *by):
     name, _, matchers = histogram.partition("{")
-    return f"{rate(f'{name}_sum{{{matchers}', *by)} / {rate(f'{name}_count{{{matchers}', *by)}"
+    return f"{rate(f'{name}_sum{{{matchers}', *by)} / {rate(f'{name}_count{{{matchers}', *by)} >= 0"
 
 
 def describe(text, cloudwatch=None, enhanced=False):
@@ -187,7 +188,7 @@ class Page:
 
     def dashboard(self):
         datasource = {"type": "datasource", "name": "datasource", "label": "Prometheus", "query": "prometheus",
-                      "current": {}, "hide": 0, "includeAll": False, "multi": False, "refresh": 1, "regex": "",
+                      "hide": 0, "includeAll": False, "multi": False, "refresh": 1, "regex": "",
                       "skipUrlSync": False}
         restarts = {"name": "Broker starts", "enable": True, "hide": False, "iconColor": "purple",
                     "datasource": DATASOURCE,

@@ -9,6 +9,7 @@ REQUESTS = "anabranch_stream_requests_total"
 RECORDS = "anabranch_stream_request_records_total"
 PUTS = 'operation=~"PutRecord|PutRecords"'
 SUCCEEDED = 'outcome="success"'
+LARGEST = "topk(50, sum by (stream, partition) (anabranch_partition_size_bytes{@stream}))"
 MIB = 1 << 20
 SUCCESS = [(RED, None), (YELLOW, 0.95), (GREEN, 0.999)]
 
@@ -95,9 +96,9 @@ PAGE = Page("anabranch-streams", "Streams and shards", "What streams and their s
     ]),
     ("Partitions", [
         table("The largest partitions",
-              [("topk(50, sum by (stream, partition) (anabranch_partition_size_bytes{@stream}))", "bytes"),
-               ("sum by (stream, partition) (anabranch_partition_log_start_offset{@stream})", "none"),
-               ("sum by (stream, partition) (anabranch_partition_log_end_offset{@stream})", "none")],
+              [(LARGEST, "bytes"),
+               (f"sum by (stream, partition) (anabranch_partition_log_start_offset{{@stream}}) and {LARGEST}", "none"),
+               (f"sum by (stream, partition) (anabranch_partition_log_end_offset{{@stream}}) and {LARGEST}", "none")],
               "What each partition holds, as Kafka sees it: a chain of shards over one log.",
               {"stream": "Stream", "partition": "Partition", "Value #A": "Bytes held", "Value #B": "First offset",
                "Value #C": "Next offset"}, sort="Bytes held", height=9),
