@@ -14,6 +14,8 @@ use crate::model::settings::StreamSettings;
 
 /// Looks for what has expired until the task is dropped.
 pub async fn run(broker: Arc<Broker>, interval_ms: i64, producer_expiration_ms: i64) {
+    // Until the first look is due, none is late.
+    broker.metrics().retention_looked(broker.clock().now_ms());
     loop {
         broker.clock().sleep_ms(interval_ms).await;
         sweep(&broker, producer_expiration_ms).await;
@@ -72,6 +74,7 @@ pub async fn sweep(broker: &Arc<Broker>, producer_expiration_ms: i64) {
     if let Err(error) = broker.reclaim().await {
         tracing::warn!(%error, "disk space could not be given back");
     }
+    broker.metrics().retention_looked(broker.clock().now_ms());
 }
 
 async fn expire(broker: &Broker, stream: &Stream) -> Result<(), CatalogError> {

@@ -1,6 +1,5 @@
 //! Builds everything, binds, spawns, and shuts down in order: doors first, then what waits, then the log.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,26 +8,30 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::audit::{self, Audit};
+use crate::broker::ages::Ages;
 use crate::broker::{Broker, BrokerOptions, CatalogError};
 use crate::clock::Clock;
 use crate::cloudwatch;
 use crate::config::{Config, Durability, HostPort};
-use crate::group::{ConsumerConfig, GroupSettings, GroupType, Groups};
+use crate::group::{ConsumerConfig, GroupSettings, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
 use crate::kafka::conn::{Ending, RequestBudget};
 use crate::kafka::{Advertised, Client, Coordinators, Door, Quotas, Watchers, conn};
 use crate::kinesis;
-use crate::metrics::{Metrics, Scrape};
-use crate::model::ids::{PartitionIndex, StreamId};
+use crate::metrics::Metrics;
 use crate::model::settings::BrokerValues;
 use crate::reaper;
 use crate::scaler;
 use crate::security::Access;
-use crate::share::{self, ShareSettings, Shares};
+use crate::share::{ShareSettings, Shares};
 use crate::store::rocks::{OpenError, Released, RocksOptions, RocksStore};
 use crate::store::{Store, StoreError};
 use crate::traces::{self, Tracer};
 use crate::txn::{Transactions, TxnSettings};
+
+use collect::Collector;
+
+mod collect;
 
 /// Milliseconds between two attempts when the process is out of file descriptors.
 const ACCEPT_RETRY_MS: i64 = 100;
@@ -119,9 +122,16 @@ impl Server {
         let watchers = Watchers { audit: audit.clone(), tracer: tracer.clone() };
         let door =
             Door::new(broker.clone(), coordinators, quotas, config.clone(), listeners, watching.clone(), watchers);
-        let budget = RequestBudget::new(config.memory / 4);
-        let state =
-            Arc::new(http_state(&config, &broker, &groups, &shares, (&kinesis, &cloudwatch), &tracer, &watching));
+        let budget = RequestBudget::new(config.memory / 4, broker.metrics());
+        let collector = Collector {
+            broker: broker.clone(),
+            groups: groups.clone(),
+            transactions: transactions.clone(),
+            shares: shares.clone(),
+            store_bytes_max: config.memory / 2,
+            ages: Ages::default(),
+        };
+        let state = Arc::new(http_state(&config, &broker, collector, (&kinesis, &cloudwatch), &tracer, &watching));
 
         let mut workers = JoinSet::new();
         let expiration_ms = config.producer_id_expiration;
@@ -328,19 +338,15 @@ async fn serve_connection(door: Arc<Door>, budget: RequestBudget, socket: TcpStr
 fn http_state(
     config: &Config,
     broker: &Arc<Broker>,
-    groups: &Arc<Groups>,
-    shares: &Arc<Shares>,
+    collector: Collector,
     (kinesis, cloudwatch): (&Arc<kinesis::Door>, &Arc<cloudwatch::Door>),
     tracer: &Option<Arc<Tracer>>,
     stopping: &watch::Receiver<bool>,
 ) -> HttpState {
-    let (metrics_broker, groups, shares) = (broker.clone(), groups.clone(), shares.clone());
     let (health_broker, stopping) = (broker.clone(), stopping.clone());
     HttpState {
         metrics: broker.metrics().clone(),
-        metrics_text: Box::new(move || {
-            metrics_broker.metrics().render(|scrape| collect(scrape, &metrics_broker, &groups, &shares))
-        }),
+        metrics_text: Box::new(move |format| collector.text(format)),
         health: Box::new(move || {
             let (status, reason) = match health_broker.failure() {
                 Some(error) => (Status::Broken, Some(error.to_string())),
@@ -376,56 +382,6 @@ fn reset(kinesis: &Arc<kinesis::Door>) -> Reset {
             kinesis.account.reset(&broker).await.map_err(|error| error.to_string())
         })
     })
-}
-
-/// Writes the gauges that are read when someone looks.
-fn collect(scrape: &Scrape, broker: &Broker, groups: &Groups, shares: &Shares) {
-    scrape.uptime_ms(broker.clock().tick_ms());
-    let tick_ms = broker.clock().tick_ms();
-    for stream in broker.streams() {
-        let (lineage, attributes) = (stream.lineage(), stream.attributes());
-        let is_shard = |shard| lineage.shard(shard).is_some();
-        stream.metrics.retain(is_shard, |consumer| attributes.consumer(consumer).is_some());
-        let open = lineage.open_count() as usize;
-        scrape.stream(&stream.metrics, open, lineage.shards().len() - open, tick_ms);
-        for (index, partition) in stream.partitions().iter().enumerate() {
-            let extent = partition.extent();
-            scrape.partition(&stream.name, index as i32, extent.bytes, extent.log_start, extent.end);
-        }
-    }
-    let figures = broker.figures();
-    scrape.store_disk("files", figures.file_bytes);
-    scrape.store_disk("wal", figures.wal_bytes);
-    scrape.store_memory("memtables", figures.memtable_bytes);
-    scrape.store_memory("block_cache", figures.block_cache_bytes);
-    scrape.store_memory("table_readers", figures.table_reader_bytes);
-    scrape.store_pending_jobs(figures.pending_jobs);
-    let counts = groups.count();
-    for (group_type, state) in GroupType::states() {
-        scrape.groups(group_type, state, counts.get(&(group_type, state)).copied().unwrap_or(0));
-    }
-    collect_shares(scrape, broker, shares);
-    groups.visit_committed(|group, topic, partition, committed| {
-        let log = broker.stream(topic).and_then(|stream| stream.partition(PartitionIndex(partition)));
-        if let Some(log) = log {
-            scrape.group_lag(group, topic, partition as i32, (log.end_offset() - committed).max(0));
-        }
-    });
-}
-
-fn collect_shares(scrape: &Scrape, broker: &Broker, shares: &Shares) {
-    let listed = shares.list();
-    for state in share::membership::State::ALL {
-        let count = listed.iter().filter(|group| group.state == state).count();
-        scrape.groups(GroupType::Share.name(), state.name(), count);
-    }
-    let streams: HashMap<StreamId, _> = broker.streams().into_iter().map(|stream| (stream.id, stream)).collect();
-    shares.visit_backlogs(|group, id, backlog| {
-        let Some(stream) = streams.get(&id.stream) else { return };
-        if let Some(log) = stream.partition(id.index) {
-            scrape.share_backlog(group, &stream.name, id.index.0 as i32, backlog(log.end_offset()));
-        }
-    });
 }
 
 /// What Kafka's tools are shown as the broker's configuration.

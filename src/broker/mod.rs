@@ -12,6 +12,7 @@
 //! - [`compaction`]: of the records with one key, the last is kept
 //! - [`space`]: disk space given back
 //! - [`traffic`]: what is written over time, for on-demand capacity
+//! - [`ages`]: when records were appended, for the metrics
 //! - [`capacity`]: what a shard takes and gives: token buckets, pure
 //! - [`gauges`]: those of a stream's shards, and its policy for what goes beyond
 //!
@@ -33,6 +34,7 @@ use crate::model::settings::BrokerValues;
 use crate::store::crypt::KeyRing;
 use crate::store::{Batch, Family, Figures, Page, Scan, Start, Store, StoreError, Volume};
 
+pub mod ages;
 pub mod append;
 pub mod capacity;
 pub mod catalog;
@@ -156,7 +158,12 @@ impl Broker {
         self.store.figures()
     }
 
-    /// The volume that records are on, where there is one.
+    /// The volume that records are on, where there is one. Blocks.
+    pub fn look_at_volume(&self) -> Option<Volume> {
+        self.store.volume()
+    }
+
+    /// The same, without blocking.
     pub async fn volume(&self) -> Option<Volume> {
         let store = self.store.clone();
         // A network filesystem may let this wait.

@@ -53,6 +53,17 @@ impl Broker {
         Ok(())
     }
 
+    /// For how long the oldest record that is still there has been expired, of all streams; 0 when none has.
+    pub fn retention_behind_ms(&self) -> i64 {
+        let now_ms = self.clock.now_ms();
+        let behind_ms = |stream: Arc<Stream>| {
+            let before_ms = expiry(&stream.settings(), now_ms)?;
+            let oldest_ms = stream.partitions().iter().filter_map(|partition| partition.oldest_append_ms()).min()?;
+            Some(before_ms.saturating_sub(oldest_ms))
+        };
+        self.streams_in_any_state().into_iter().filter_map(behind_ms).max().unwrap_or(0).max(0)
+    }
+
     /// Forgets the shards that have been closed for longer than the retention and whose records are all gone.
     pub async fn forget_shards(&self, stream: &Stream) -> Result<(), CatalogError> {
         let Some(before_ms) = expiry(&stream.settings(), self.clock.now_ms()) else { return Ok(()) };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 
 /// A permit stands for this many bytes.
 const PERMIT_BYTES: usize = 1 << 10;
@@ -33,10 +34,15 @@ pub struct Exhausted;
 
 impl Budget {
     /// `bytes` for requests and as much for answers.
-    pub fn new(bytes: usize, clock: Clock) -> Budget {
+    pub fn new(bytes: usize, clock: Clock, metrics: &Metrics) -> Budget {
         let permits = (bytes / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let answers = Answers { bytes_max: bytes, held: AtomicUsize::new(0), room: Notify::new() };
-        Budget { requests: Arc::new(Semaphore::new(permits)), answers: Arc::new(answers), clock }
+        let budget = Budget { requests: Arc::new(Semaphore::new(permits)), answers: Arc::new(answers), clock };
+        let (requests, answers) = (budget.requests.clone(), budget.answers.clone());
+        let requests_bytes = move || (permits - requests.available_permits()) * PERMIT_BYTES;
+        metrics.watch_budget("http_requests", permits * PERMIT_BYTES, requests_bytes);
+        metrics.watch_budget("http_answers", bytes, move || answers.held.load(Ordering::Relaxed));
+        budget
     }
 
     /// Room for `bytes` more of a request. Those who hold some and wait for more give up after a while, so they cannot
@@ -102,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn requests_wait_for_room_and_give_up() {
         let clock = Clock::manual(0);
-        let budget = Budget::new(4 << 10, clock.clone());
+        let budget = Budget::new(4 << 10, clock.clone(), &Metrics::new(1));
         let first = budget.request(3 << 10).await.unwrap();
         let waiting = tokio::spawn({
             let budget = budget.clone();
@@ -122,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_are_begun_only_while_there_is_room() {
-        let budget = Budget::new(1_000, Clock::manual(0));
+        let budget = Budget::new(1_000, Clock::manual(0), &Metrics::new(1));
         let (first, second) = (budget.answer(600), budget.answer(600));
         let waiting = budget.room_for_answer();
         tokio::pin!(waiting);

@@ -71,7 +71,7 @@ impl Stopping {
 
 /// Serves until `shutdown` is true, then lets requests that have begun end. Dropping the future ends them at once.
 pub async fn serve(listener: TcpListener, state: Arc<HttpState>, clock: Clock, shutdown: watch::Receiver<bool>) {
-    let budget = Budget::new(state.body_bytes_max, clock.clone());
+    let budget = Budget::new(state.body_bytes_max, clock.clone(), &state.metrics);
     let places = Arc::new(Semaphore::new(state.connections_max));
     let mut stopping = Stopping(shutdown);
     let mut connections = JoinSet::new();
@@ -182,7 +182,7 @@ impl Connection {
         let is_multiplexed = request.version() == Version::HTTP_2;
         let busy = self.activity.begin(is_multiplexed);
         let (head, body) = request.into_parts();
-        let mut answer = match site::answer(&head.method, head.uri.path(), &self.state).await {
+        let mut answer = match site::answer(&head, &self.state).await {
             Some(mut answer) => {
                 if !hyper::body::Body::is_end_stream(&body) && !is_multiplexed {
                     // Nothing here takes a body, so none is read: the connection ends with the answer instead.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TextFormat};
 use crate::security::Access;
 use crate::traces::Tracer;
 
@@ -37,8 +37,8 @@ pub use site::{Health, Status};
 
 /// What the server answers with.
 pub struct HttpState {
-    /// Everything in Prometheus' text format. May touch the disk: it is called on a thread that may block.
-    pub metrics_text: Box<dyn Fn() -> String + Send + Sync>,
+    /// Every series, in the form asked for. May touch the disk: it is called on a thread that may block.
+    pub metrics_text: Box<dyn Fn(TextFormat) -> String + Send + Sync>,
     pub health: Box<dyn Fn() -> Health + Send + Sync>,
     /// Where connections and what is refused are counted.
     pub metrics: Arc<Metrics>,

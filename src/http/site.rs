@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
 use super::HttpState;
 use super::aws::{self, Answer};
 use super::body::AnswerBody;
+use crate::metrics::TextFormat;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 const RESET: &str = "/moto-api/reset";
 
@@ -39,12 +40,13 @@ pub enum Status {
 }
 
 /// The answer to a request for the server itself; `None` for everything else. Its body is not read.
-pub async fn answer(method: &Method, path: &str, state: &Arc<HttpState>) -> Option<Answer> {
+pub async fn answer(head: &Parts, state: &Arc<HttpState>) -> Option<Answer> {
+    let (method, path) = (&head.method, head.uri.path());
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match (path, &state.reset) {
         ("/health" | "/metrics", _) if !reads => Some(refused("GET, HEAD")),
         ("/health", _) => Some(health(&(state.health)())),
-        ("/metrics", _) => Some(metrics(state.clone()).await),
+        ("/metrics", _) => Some(metrics(state.clone(), format_for(head)).await),
         (RESET, Some(_)) if *method != Method::POST => Some(refused("POST")),
         (RESET, Some(reset)) => Some(match reset().await {
             Ok(()) => response(StatusCode::OK, JSON, r#"{"status": "ok"}"#),
@@ -71,9 +73,13 @@ fn health(health: &Health) -> Answer {
     }
 }
 
-async fn metrics(state: Arc<HttpState>) -> Answer {
-    match tokio::task::spawn_blocking(move || (state.metrics_text)()).await {
-        Ok(metrics) => response(StatusCode::OK, PROMETHEUS_TEXT, metrics),
+fn format_for(head: &Parts) -> TextFormat {
+    TextFormat::negotiate(head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()))
+}
+
+async fn metrics(state: Arc<HttpState>, format: TextFormat) -> Answer {
+    match tokio::task::spawn_blocking(move || (state.metrics_text)(format)).await {
+        Ok(metrics) => response(StatusCode::OK, format.content_type(), metrics),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be collected");
             response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "metrics cannot be collected\n")

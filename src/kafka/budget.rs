@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::metrics::Metrics;
+
 /// A permit stands for this many bytes.
 const PERMIT_BYTES: usize = 1 << 10;
 /// The least that is worth reading: a batch of the default `max.message.bytes`.
@@ -19,9 +21,13 @@ pub struct AnswerBudget(Arc<Semaphore>);
 pub struct Grant(OwnedSemaphorePermit);
 
 impl AnswerBudget {
-    pub fn new(bytes: usize) -> AnswerBudget {
+    pub fn new(bytes: usize, metrics: &Metrics) -> AnswerBudget {
         let permits = (bytes / PERMIT_BYTES).clamp(GRANT_BYTES_MIN / PERMIT_BYTES, Semaphore::MAX_PERMITS);
-        AnswerBudget(Arc::new(Semaphore::new(permits)))
+        let left = Arc::new(Semaphore::new(permits));
+        let watched = left.clone();
+        let used_bytes = move || (permits - watched.available_permits()) * PERMIT_BYTES;
+        metrics.watch_budget("kafka_answers", permits * PERMIT_BYTES, used_bytes);
+        AnswerBudget(left)
     }
 
     /// `wanted` or a share of what is left, whichever is less; waits while there is room for nothing.
@@ -59,10 +65,13 @@ mod tests {
 
     #[test]
     fn answers_share_what_there_is_and_wait_for_the_rest() {
-        let budget = AnswerBudget::new(8 * MIB);
+        let budget = AnswerBudget::new(8 * MIB, &Metrics::new(1));
         let mut grants: Vec<Grant> = (0..8).map(|_| budget.grant(50 * MIB).now_or_never().flatten().unwrap()).collect();
         assert!(grants.iter().all(|grant| grant.bytes() == MIB));
-        assert_eq!(AnswerBudget::new(80 * MIB).grant(50 * MIB).now_or_never().flatten().unwrap().bytes(), 10 * MIB);
+        assert_eq!(
+            AnswerBudget::new(80 * MIB, &Metrics::new(1)).grant(50 * MIB).now_or_never().flatten().unwrap().bytes(),
+            10 * MIB
+        );
         assert!(budget.grant(10).now_or_never().is_none());
         grants[0].shrink(1_000);
         assert_eq!(grants[0].bytes(), 1 << 10);

@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::kafka::{Answer, Client, Context, Door, Running, Started, api_versions, audit, error, row, share, trace};
+use crate::metrics::Metrics;
 
 /// Produce requests of one connection that are under way at once.
 const PIPELINE_MAX: usize = 128;
@@ -52,8 +53,13 @@ const PERMIT_BYTES: usize = 1 << 10;
 pub struct RequestBudget(Arc<Semaphore>);
 
 impl RequestBudget {
-    pub fn new(bytes: usize) -> RequestBudget {
-        RequestBudget(Arc::new(Semaphore::new((bytes / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS))))
+    pub fn new(bytes: usize, metrics: &Metrics) -> RequestBudget {
+        let permits = (bytes / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        let left = Arc::new(Semaphore::new(permits));
+        let watched = left.clone();
+        let used_bytes = move || (permits - watched.available_permits()) * PERMIT_BYTES;
+        metrics.watch_budget("kafka_requests", permits * PERMIT_BYTES, used_bytes);
+        RequestBudget(left)
     }
 
     async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
@@ -325,7 +331,11 @@ impl Requests {
         let door = self.door.clone();
         let answer = Box::pin(async move {
             let answer = answer.await;
-            door.api_metrics[index].observe(error::name(answer.error), begun.seconds(&door));
+            let (metrics, name, seconds) = (&door.api_metrics[index], error::name(answer.error), begun.seconds(&door));
+            match &traced {
+                Some(traced) => metrics.observe_traced(name, seconds, traced.trace_id()),
+                None => metrics.observe(name, seconds),
+            }
             if let Some(traced) = traced {
                 trace::end(traced, answer.error);
             }

@@ -179,7 +179,7 @@ impl Door {
         let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
         let sessions = sessions::Sessions::new(config.fetch_sessions_max);
         let share_sessions = crate::share::sessions::Sessions::new(shares.settings().sessions_max);
-        let answers = AnswerBudget::new(config.memory / 4);
+        let answers = AnswerBudget::new(config.memory / 4, broker.metrics());
         Arc::new(Door {
             broker,
             groups,

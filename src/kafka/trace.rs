@@ -3,6 +3,7 @@
 //! Attributes by OpenTelemetry's conventions for messaging, with Kafka's key and version of the API.
 
 use super::{Context, Row, error};
+use crate::metrics::TraceId;
 use crate::traces::{Begun, Value};
 
 /// A request whose span has begun.
@@ -10,6 +11,13 @@ pub struct Traced {
     cx: Context,
     row: &'static Row,
     begun: Begun,
+}
+
+impl Traced {
+    /// For the exemplars of `/metrics`.
+    pub fn trace_id(&self) -> TraceId {
+        TraceId(u128::from_be_bytes(self.begun.trace_id))
+    }
 }
 
 /// `None` where there is no collector, or the request is not sampled. Kafka's requests have no place for their client's

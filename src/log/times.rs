@@ -31,6 +31,19 @@ impl Partition {
         index.oldest_append_ms >= ms || index.live().next().is_none_or(|first| first.first_append_ms >= ms)
     }
 
+    /// When the oldest record that can be read was appended, or somewhat before; `None` where there is none.
+    pub fn oldest_append_ms(&self) -> Option<i64> {
+        let index = self.index.read();
+        let first = index.live().next().filter(|_| index.log_start < self.end_offset())?;
+        Some(index.oldest_append_ms.max(first.first_append_ms))
+    }
+
+    /// When the segment was begun that holds `offset` or is the first behind it.
+    pub fn segment_begun_ms(&self, offset: Offset) -> Option<i64> {
+        let index = self.index.read();
+        index.live().find(|segment| offset < segment.end_offset).map(|segment| segment.first_append_ms)
+    }
+
     /// The first batch appended at `ms` or later; none if that takes a look into the store.
     pub fn seek_hot(&self, ms: i64) -> Option<Sought> {
         let end = self.end_offset();

@@ -9,7 +9,7 @@
 //! append is refused with the same error, while reads go on.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -108,6 +108,7 @@ pub struct Group<'a> {
 struct Position {
     epoch: AtomicU32,
     epoch_bytes: AtomicU64,
+    tail_bytes: AtomicUsize,
 }
 
 impl Writer {
@@ -120,6 +121,9 @@ impl Writer {
         let (queue, items) = channel();
         let failure = Arc::new(OnceLock::new());
         let position = Arc::new(Position { epoch: AtomicU32::new(options.epoch), ..Position::default() });
+        let held = position.clone();
+        let tail_bytes = move || held.tail_bytes.load(Ordering::Relaxed);
+        metrics.watch_budget("tail", options.tail_bytes_max, tail_bytes);
         let work = Work {
             epoch_bytes_max: store.epoch_bytes_max(),
             store,
@@ -372,6 +376,7 @@ impl Work {
                 self.tails.push_back((append.partition.clone(), append.batch.value.len()));
             }
             self.shrink_tails();
+            self.position.tail_bytes.store(self.tail_bytes, Ordering::Relaxed);
             swaps.into_iter().for_each(Swap::apply);
         }
         // A waiter that has gone (its connection closed) does not matter.

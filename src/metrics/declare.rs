@@ -3,12 +3,12 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::{
-    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
+    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// Of answers, in seconds. Fetches and joins of groups wait on purpose, hence the long end.
-const REQUEST_SECONDS: &[f64] =
+pub(super) const REQUEST_SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// The same for each stream, of operations that do not wait: fewer, for there are many streams.
 const STREAM_REQUEST_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
@@ -17,6 +17,8 @@ const AGE_SECONDS: &[f64] = &[0.0, 0.1, 1.0, 10.0, 60.0, 300.0, 600.0, 3_600.0, 
 /// Of commits to the store, in seconds: from one in memory to one that waits for a slow disk.
 const COMMIT_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
+/// Of transactions, in seconds: from one that a stream processor commits ten times a second to Kafka's longest timeout.
+const TRANSACTION_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0];
 const COMMIT_BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// Reads rows of: `field: Type = "name", "help", constructor;` and prefixes every name with [`PREFIX`](super::PREFIX).
@@ -70,7 +72,7 @@ macro_rules! typed {
 
 typed! {
     Counter: IntCounter, IntCounterVec, CounterVec;
-    Gauge: IntGauge, IntGaugeVec, GaugeVec;
+    Gauge: IntGauge, IntGaugeVec, Gauge, GaugeVec;
     Histogram: Histogram, HistogramVec;
 }
 
@@ -94,11 +96,18 @@ impl Series {
             &self.partition_end,
             &self.group_lag,
             &self.share_backlog,
+            &self.share_acquired,
+            &self.transactions,
+            &self.volume_size,
+            &self.volume_free,
+            &self.memory_used,
+            &self.memory_limit,
             &self.groups,
             &self.store_disk,
             &self.store_memory,
         ];
         now.into_iter().for_each(|gauges| gauges.reset());
+        self.group_lag_seconds.reset();
         self.reset_ages();
     }
 
@@ -191,6 +200,9 @@ series! {
     consumer_behind_max: GaugeVec = "consumer_behind_max_seconds",
         "The furthest behind that a registered consumer was within the last one to two minutes",
         float_gauges(&["stream", "consumer"]);
+    client_seconds: CounterVec = "client_throttle_seconds_total",
+        "The same for each client id, or for an address that opens connections too fast",
+        float_counters(&["quota", "client"]);
     quota_seconds: CounterVec = "quota_throttle_seconds_total",
         "Time that Kafka clients were told to pause for what their quotas allow", float_counters(&["quota"]);
 
@@ -203,10 +215,30 @@ series! {
     group_lag: IntGaugeVec = "group_lag_records",
         "Records between a group's committed offset and the end of the partition",
         gauges(&["group", "stream", "partition"]);
+    group_lag_seconds: GaugeVec = "group_lag_seconds",
+        "Age of the first record of a partition that a group has not committed; 0 when there is none",
+        float_gauges(&["group", "stream", "partition"]);
     share_backlog: IntGaugeVec = "share_group_backlog_records",
         "Offsets of a partition that a share group has not processed",
         gauges(&["group", "stream", "partition"]);
+    share_acquired: IntGaugeVec = "share_group_acquired_records",
+        "Records of a partition that members of a share group hold", gauges(&["group", "stream", "partition"]);
+    share_delivered: IntCounterVec = "share_group_delivered_records_total",
+        "Deliveries of records to members of a share group", counters(&["group"]);
+    share_acknowledged: IntCounterVec = "share_group_acknowledged_records_total",
+        "Records that members of a share group acknowledged, by how", counters(&["group", "kind"]);
+    share_archived: IntCounterVec = "share_group_archived_records_total",
+        "Records that were delivered as often as they may be and are not any more", counters(&["group"]);
+    transactions: IntGaugeVec = "transactions", "Transactional ids by state", gauges(&["state"]);
+    transactions_ended: IntCounterVec = "transactions_ended_total",
+        "Transactions that ended, by how", counters(&["outcome"]);
+    transaction_seconds: HistogramVec = "transaction_seconds",
+        "Time from the beginning of a transaction to its end", histograms(&["outcome"], TRANSACTION_SECONDS);
     groups: IntGaugeVec = "groups", "Groups by type and state", gauges(&["type", "state"]);
+    retention_looked: IntGauge = "retention_last_look_timestamp_seconds",
+        "Unix time at which retention's last look at all partitions ended; the start's until then", IntGauge::with_opts;
+    retention_behind: Gauge = "retention_behind_seconds",
+        "For how long the oldest record that is still there has been expired", Gauge::with_opts;
     retention_deleted_bytes: IntCounter = "retention_deleted_bytes_total",
         "Bytes of record batches that retention removed", IntCounter::with_opts;
     compactions: IntCounter = "compactions_total", "Partitions compacted, again and again", IntCounter::with_opts;
@@ -220,6 +252,19 @@ series! {
     store_disk: IntGaugeVec = "store_disk_bytes", "Bytes the store has on disk", gauges(&["kind"]);
     store_memory: IntGaugeVec = "store_memory_bytes", "Bytes the store holds in memory", gauges(&["kind"]);
     store_pending_jobs: IntGauge = "store_pending_jobs", "Flushes and compactions running or waiting", IntGauge::with_opts;
+    store_compaction_pending: IntGauge = "store_compaction_pending_bytes",
+        "Bytes that compactions of the store have still to go through", IntGauge::with_opts;
+    store_write_delayed: IntGauge = "store_write_delayed_bytes_per_second",
+        "To what the store slows down writes; 0 when it does not", IntGauge::with_opts;
+    store_write_stopped: IntGauge = "store_write_stopped", "1 while the store stops writes", IntGauge::with_opts;
+    volume_size: IntGaugeVec = "volume_size_bytes", "Size of the volume that the data folder is on", gauges(&[]);
+    volume_free: IntGaugeVec = "volume_free_bytes", "What of it the broker may still use", gauges(&[]);
+    memory_used: IntGaugeVec = "memory_budget_used_bytes", "Memory in use of each budget", gauges(&["budget"]);
+    memory_limit: IntGaugeVec = "memory_budget_limit_bytes", "What each budget may take", gauges(&["budget"]);
+    runtime_workers: IntGauge = "runtime_workers", "Threads that run tasks", IntGauge::with_opts;
+    runtime_alive_tasks: IntGauge = "runtime_alive_tasks", "Tasks that have not ended", IntGauge::with_opts;
+    runtime_queued_tasks: IntGauge = "runtime_queued_tasks",
+        "Tasks that wait in the queue of all threads", IntGauge::with_opts;
 }
 
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, series: C) -> Result<C, prometheus::Error> {

@@ -10,17 +10,20 @@
 //!
 //! Naming follows <https://prometheus.io/docs/practices/naming/>: base units, `_total` for counters.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 #[cfg(target_os = "linux")]
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::LabelPair;
 use prometheus::{Registry, TextEncoder};
 
 use declare::Series;
 pub use declare::{Declared, Kind};
-pub use handles::{ApiMetrics, OpenConnection};
+use handles::{ApiExemplars, Exemplar};
+pub use handles::{ApiMetrics, OpenConnection, ShareGroupMetrics, TraceId};
+pub use openmetrics::TextFormat;
 pub use scrape::Scrape;
 pub use streams::{ConsumerMetrics, Direction, Operation, Records, StreamMetrics, Subscribed};
 
@@ -29,6 +32,7 @@ use streams::Bound;
 pub mod cloudwatch;
 mod declare;
 mod handles;
+mod openmetrics;
 mod scrape;
 mod streams;
 
@@ -43,9 +47,21 @@ const WRITE: &str = "write";
 const READ: &str = "read";
 const ENFORCE: &str = "enforce";
 const OBSERVE: &str = "observe";
+/// Histograms with exemplars.
+const KAFKA_REQUEST_SECONDS: &str = "kafka_request_seconds";
+const KINESIS_REQUEST_SECONDS: &str = "kinesis_request_seconds";
+const CLOUDWATCH_REQUEST_SECONDS: &str = "cloudwatch_request_seconds";
+/// What may be said of a record of a share group.
+const ACKNOWLEDGEMENTS: [&str; 5] = ["gap", "accept", "release", "reject", "renew"];
 /// Outcomes.
 const SUCCESS: &str = "success";
 const FAILURE: &str = "failure";
+
+/// Memory that is bounded.
+struct Budget {
+    limit_bytes: usize,
+    used_bytes: Box<dyn Fn() -> usize + Send + Sync>,
+}
 
 /// All series of one server.
 pub struct Metrics {
@@ -56,6 +72,12 @@ pub struct Metrics {
     streams: Mutex<HashSet<String>>,
     shards: Arc<Bound>,
     consumers: Arc<Bound>,
+    /// Clients that were slowed down for their quotas.
+    clients: Mutex<HashSet<String>>,
+    /// Those that have series of their own.
+    share_groups: Mutex<HashMap<String, Arc<ShareGroupMetrics>>>,
+    budgets: Mutex<BTreeMap<&'static str, Budget>>,
+    exemplars: Mutex<Vec<Arc<ApiExemplars>>>,
     /// Held through a scrape, for a scrape resets gauges before it writes them.
     scraping: Mutex<()>,
 }
@@ -81,6 +103,10 @@ impl Metrics {
             streams: Mutex::default(),
             shards: Bound::new(label_max),
             consumers: Bound::new(label_max),
+            clients: Mutex::default(),
+            share_groups: Mutex::default(),
+            budgets: Mutex::default(),
+            exemplars: Mutex::default(),
             scraping: Mutex::default(),
         })
     }
@@ -100,6 +126,7 @@ impl Metrics {
             well: self.series.requests.with_label_values(&[name, NONE]),
             requests: self.series.requests.clone(),
             seconds: self.series.request_seconds.with_label_values(&[name]),
+            exemplars: self.exemplars(KAFKA_REQUEST_SECONDS, name),
         }
     }
 
@@ -122,6 +149,7 @@ impl Metrics {
             well: self.series.cloudwatch.with_label_values(&[name, NONE]),
             requests: self.series.cloudwatch.clone(),
             seconds: self.series.cloudwatch_seconds.with_label_values(&[name]),
+            exemplars: self.exemplars(CLOUDWATCH_REQUEST_SECONDS, name),
         }
     }
 
@@ -132,7 +160,19 @@ impl Metrics {
             well: self.series.operations.with_label_values(&[name, NONE]),
             requests: self.series.operations.clone(),
             seconds: self.series.operation_seconds.with_label_values(&[name]),
+            exemplars: self.exemplars(KINESIS_REQUEST_SECONDS, name),
         }
+    }
+
+    fn exemplars(&self, series: &'static str, api: &'static str) -> Arc<ApiExemplars> {
+        let made = Arc::new(ApiExemplars::new(series, api));
+        let mut all = self.exemplars.lock();
+        // Whoever asks again goes on with those that there are.
+        let known = all.iter().find(|known| known.series == series && known.api == api).cloned();
+        known.unwrap_or_else(|| {
+            all.push(made.clone());
+            made
+        })
     }
 
     /// The handle of one stream, for as long as it lives. A stream beyond the bound counts as `_other`, and goes on doing
@@ -147,9 +187,70 @@ impl Metrics {
         StreamMetrics::new(&self.series, label, self.shards.clone(), self.consumers.clone())
     }
 
-    /// A client was told to pause for a quota of its own; `quota` as Kafka spells it.
-    pub fn quota_paused(&self, quota: &'static str, ms: i64) {
-        self.series.quota_seconds.with_label_values(&[quota]).inc_by(ms.max(0) as f64 / 1e3);
+    /// A client was told to pause for a quota of its own; `quota` as Kafka spells it, `client` by its id.
+    pub fn quota_paused(&self, quota: &'static str, client: &str, ms: i64) {
+        let seconds = ms.max(0) as f64 / 1e3;
+        let mut clients = self.clients.lock();
+        let own = clients.contains(client) || (clients.len() < self.label_max && client != OTHER);
+        if own && !clients.contains(client) {
+            clients.insert(client.to_owned());
+        }
+        self.series.quota_seconds.with_label_values(&[quota]).inc_by(seconds);
+        self.series.client_seconds.with_label_values(&[quota, if own { client } else { OTHER }]).inc_by(seconds);
+    }
+
+    /// The handle of a share group, for as long as it lives.
+    pub fn share_group(&self, group: &str) -> Arc<ShareGroupMetrics> {
+        let mut groups = self.share_groups.lock();
+        if let Some(known) = groups.get(group) {
+            return known.clone();
+        }
+        let own = groups.len() < self.label_max && group != OTHER;
+        let label = if own { group } else { OTHER };
+        let made = Arc::new(ShareGroupMetrics {
+            delivered: self.series.share_delivered.with_label_values(&[label]),
+            acknowledged: self.series.share_acknowledged.clone(),
+            archived: self.series.share_archived.with_label_values(&[label]),
+            label: label.to_owned(),
+        });
+        if own {
+            groups.insert(group.to_owned(), made.clone());
+        }
+        made
+    }
+
+    /// Removes the series of a share group that was deleted.
+    pub fn forget_share_group(&self, group: &str) {
+        if self.share_groups.lock().remove(group).is_none() {
+            return;
+        }
+        // Only what was never counted cannot be removed.
+        let _ = self.series.share_delivered.remove_label_values(&[group]);
+        let _ = self.series.share_archived.remove_label_values(&[group]);
+        for kind in ACKNOWLEDGEMENTS {
+            let _ = self.series.share_acknowledged.remove_label_values(&[group, kind]);
+        }
+    }
+
+    /// Memory that is bounded: its use is told with every scrape.
+    pub fn watch_budget(
+        &self,
+        name: &'static str,
+        limit_bytes: usize,
+        used_bytes: impl Fn() -> usize + Send + Sync + 'static,
+    ) {
+        self.budgets.lock().insert(name, Budget { limit_bytes, used_bytes: Box::new(used_bytes) });
+    }
+
+    /// A transaction has ended, with an outcome from the fixed set of the caller.
+    pub fn transaction_ended(&self, outcome: &'static str, took_ms: i64) {
+        self.series.transactions_ended.with_label_values(&[outcome]).inc();
+        self.series.transaction_seconds.with_label_values(&[outcome]).observe(took_ms.max(0) as f64 / 1e3);
+    }
+
+    /// Retention has looked at every partition.
+    pub fn retention_looked(&self, now_ms: i64) {
+        self.series.retention_looked.set(now_ms / 1_000);
     }
 
     /// Removes the series of a stream that was deleted. What is still counted for it counts into nothing.
@@ -199,16 +300,33 @@ impl Metrics {
         self.series.compaction_removed_bytes.inc_by(removed_bytes);
     }
 
-    /// All series in Prometheus' text format. `collect` writes what exists now; where a bound may cut, it does so in an
-    /// order that stays the same from scrape to scrape.
-    pub fn render(&self, collect: impl FnOnce(&Scrape)) -> String {
+    /// All series. `collect` writes what exists now; where a bound may cut, it does so in an order that stays the same from
+    /// scrape to scrape.
+    pub fn render(&self, format: TextFormat, collect: impl FnOnce(&Scrape)) -> String {
         let _one_at_a_time = self.scraping.lock();
         self.series.reset();
-        collect(&Scrape::new(&self.series, self.label_max));
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
-            tracing::error!(%error, "metrics cannot be written as text");
-            String::new()
-        })
+        let scrape = Scrape::new(&self.series, self.label_max);
+        for (name, budget) in self.budgets.lock().iter() {
+            scrape.memory_budget(name, (budget.used_bytes)() as u64, budget.limit_bytes as u64);
+        }
+        collect(&scrape);
+        let families = self.registry.gather();
+        match format {
+            TextFormat::OpenMetrics => {
+                openmetrics::encode(&families, &|series, labels| self.exemplars_of(series, labels))
+            }
+            TextFormat::Prometheus => TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
+                tracing::error!(%error, "metrics cannot be written as text");
+                String::new()
+            }),
+        }
+    }
+
+    fn exemplars_of(&self, series: &str, labels: &[LabelPair]) -> Option<Vec<Option<Exemplar>>> {
+        let series = series.strip_prefix(PREFIX)?;
+        let all = self.exemplars.lock();
+        let of = all.iter().find(|one| one.series == series && labels.iter().any(|label| label.value() == one.api))?;
+        Some(of.buckets.lock().clone())
     }
 }
 

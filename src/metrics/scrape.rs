@@ -42,18 +42,52 @@ impl<'a> Scrape<'a> {
         write(&self.series.partition_end, end_offset);
     }
 
-    /// Records that `group` has not committed on one partition.
-    pub fn group_lag(&self, group: &str, stream: &str, partition: i32, records: i64) {
+    /// Records that `group` has not committed on one partition, and the age of the first of them, if it is known. Those of
+    /// `_other` are the sum, and the age of the oldest.
+    pub fn group_lag(&self, group: &str, stream: &str, partition: i32, records: i64, behind_ms: Option<i64>) {
         let number = partition.to_string();
         let labels = if self.has_own(&self.lags, group) { [group, stream, &number] } else { [OTHER; 3] };
         self.series.group_lag.with_label_values(&labels).add(records);
+        if let Some(behind_ms) = behind_ms {
+            let gauge = self.series.group_lag_seconds.with_label_values(&labels);
+            gauge.set(gauge.get().max(behind_ms as f64 / 1e3));
+        }
     }
 
-    /// How much a share group has before it in a partition.
-    pub fn share_backlog(&self, group: &str, stream: &str, partition: i32, records: i64) {
+    /// How much a share group has before it in a partition, and how much of that its members hold.
+    pub fn share_backlog(&self, group: &str, stream: &str, partition: i32, records: i64, acquired: i64) {
         let number = partition.to_string();
         let labels = if self.has_own(&self.lags, group) { [group, stream, &number] } else { [OTHER; 3] };
         self.series.share_backlog.with_label_values(&labels).add(records);
+        self.series.share_acquired.with_label_values(&labels).add(acquired);
+    }
+
+    /// How many transactional ids are in a state, as Kafka spells it.
+    pub fn transactions(&self, state: &'static str, count: usize) {
+        self.series.transactions.with_label_values(&[state]).set(count as i64);
+    }
+
+    /// For how long what is still there has been expired.
+    pub fn retention_behind_ms(&self, ms: i64) {
+        self.series.retention_behind.set(ms as f64 / 1e3);
+    }
+
+    /// The volume of the data folder; bytes.
+    pub fn volume(&self, size: u64, free: u64) {
+        self.series.volume_size.with_label_values::<&str>(&[]).set(size as i64);
+        self.series.volume_free.with_label_values::<&str>(&[]).set(free as i64);
+    }
+
+    /// Memory that is bounded; bytes.
+    pub fn memory_budget(&self, name: &'static str, used: u64, limit: u64) {
+        self.series.memory_used.with_label_values(&[name]).set(used as i64);
+        self.series.memory_limit.with_label_values(&[name]).set(limit as i64);
+    }
+
+    pub fn runtime(&self, workers: usize, alive_tasks: usize, queued_tasks: usize) {
+        self.series.runtime_workers.set(workers as i64);
+        self.series.runtime_alive_tasks.set(alive_tasks as i64);
+        self.series.runtime_queued_tasks.set(queued_tasks as i64);
     }
 
     /// How many groups of a type are in a state; both as Kafka spells them.
@@ -71,8 +105,16 @@ impl<'a> Scrape<'a> {
         self.series.store_memory.with_label_values(&[kind]).set(bytes as i64);
     }
 
-    pub fn store_pending_jobs(&self, jobs: u64) {
+    /// Flushes and compactions to be done, and bytes that compactions have still to go through.
+    pub fn store_pending(&self, jobs: u64, compaction_bytes: u64) {
         self.series.store_pending_jobs.set(jobs as i64);
+        self.series.store_compaction_pending.set(compaction_bytes as i64);
+    }
+
+    /// To how many bytes a second the store slows down writes (0: it does not), and whether it stops them.
+    pub fn store_stall(&self, delayed_bytes_per_s: u64, is_stopped: bool) {
+        self.series.store_write_delayed.set(delayed_bytes_per_s as i64);
+        self.series.store_write_stopped.set(is_stopped.into());
     }
 
     /// Whether the next series of a kind may have labels of its own.

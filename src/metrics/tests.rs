@@ -59,15 +59,22 @@ fn everything_declared_appears() {
     metrics.audit_lost(1);
     drop(metrics.connection_opened());
     metrics.connection_refused("too_many");
-    metrics.quota_paused("producer_byte_rate", 1);
+    metrics.quota_paused("producer_byte_rate", "app", 1);
+    metrics.transaction_ended("commit", 1);
+    let share_group = metrics.share_group("s");
+    share_group.delivered(1);
+    share_group.acknowledged("accept", 1);
+    metrics.watch_budget("tail", 10, || 5);
     drop(metrics.http_connection_opened());
     metrics.http_refused("signature");
     metrics.store_commit(0.001, 3);
-    let text = metrics.render(|scrape| {
+    let text = metrics.render(TextFormat::Prometheus, |scrape| {
         scrape.stream(&orders, 1, 0, 0);
         scrape.partition("orders", 0, 1, 2, 3);
-        scrape.group_lag("g", "orders", 0, 1);
-        scrape.share_backlog("s", "orders", 0, 1);
+        scrape.group_lag("g", "orders", 0, 1, Some(1));
+        scrape.transactions("Ongoing", 1);
+        scrape.volume(2, 1);
+        scrape.share_backlog("s", "orders", 0, 1, 1);
         scrape.groups("classic", "Stable", 1);
         scrape.store_disk("files", 1);
         scrape.store_memory("memtables", 1);
@@ -95,7 +102,7 @@ fn requests_are_counted_by_error_and_timed() {
     produce.observe("NONE", 0.0002);
     produce.observe("NONE", 40.0);
     produce.observe("CORRUPT_MESSAGE", 0.0002);
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     let requests =
         |error: &str| value(&text, &format!("anabranch_kafka_requests_total{{api=\"Produce\",error=\"{error}\"}}"));
     assert_eq!((requests("NONE"), requests("CORRUPT_MESSAGE")), (Some(2.0), Some(1.0)));
@@ -112,7 +119,7 @@ fn open_connections_go_down_again() {
     let first = metrics.connection_opened();
     let _second = metrics.connection_opened();
     drop(first);
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     assert_eq!(value(&text, "anabranch_kafka_connections"), Some(1.0));
     assert_eq!(value(&text, "anabranch_kafka_connections_accepted_total"), Some(2.0));
 }
@@ -125,7 +132,7 @@ fn topics_beyond_the_bound_share_one_series() {
         stream.incoming(SHARD, 1, 10);
     }
     metrics.stream("a").incoming(SHARD, 1, 1);
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     let bytes =
         |text: &str, topic: &str| value(text, &format!("anabranch_stream_incoming_bytes_total{{stream=\"{topic}\"}}"));
     assert_eq!(count(&text, "anabranch_stream_incoming_bytes_total"), 3);
@@ -137,17 +144,17 @@ fn topics_beyond_the_bound_share_one_series() {
     }
     streams[0].incoming(SHARD, 1, 1);
     metrics.stream("e").incoming(SHARD, 1, 1);
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     assert_eq!((bytes(&text, "a"), bytes(&text, "e"), bytes(&text, "_other")), (None, Some(1.0), Some(30.0)));
 }
 
 #[test]
 fn what_a_scrape_does_not_write_is_gone() {
     let metrics = Metrics::new(2);
-    let text = metrics.render(|scrape| {
+    let text = metrics.render(TextFormat::Prometheus, |scrape| {
         for partition in 0..4 {
             scrape.partition("orders", partition, 100, 5, 10);
-            scrape.group_lag("g", "orders", partition, 7);
+            scrape.group_lag("g", "orders", partition, 7, Some(i64::from(partition) * 1_000));
         }
         scrape.groups("classic", "Stable", 1);
     });
@@ -156,8 +163,10 @@ fn what_a_scrape_does_not_write_is_gone() {
     assert_eq!(value(&text, "anabranch_partition_size_bytes{partition=\"1\",stream=\"orders\"}"), Some(100.0));
     assert_eq!(value(&text, "anabranch_partition_log_end_offset{partition=\"_other\",stream=\"_other\"}"), Some(20.0));
     assert_eq!((count(&text, "anabranch_group_lag_records"), value(&text, lag)), (3, Some(14.0)));
+    let oldest = "anabranch_group_lag_seconds{group=\"_other\",partition=\"_other\",stream=\"_other\"}";
+    assert_eq!((count(&text, "anabranch_group_lag_seconds"), value(&text, oldest)), (3, Some(3.0)));
 
-    let text = metrics.render(|scrape| scrape.partition("orders", 0, 1, 2, 3));
+    let text = metrics.render(TextFormat::Prometheus, |scrape| scrape.partition("orders", 0, 1, 2, 3));
     assert_eq!(count(&text, "anabranch_partition_"), 3);
     assert_eq!(value(&text, "anabranch_partition_size_bytes{partition=\"0\",stream=\"orders\"}"), Some(1.0));
     assert_eq!(count(&text, "anabranch_group"), 0);
@@ -166,7 +175,7 @@ fn what_a_scrape_does_not_write_is_gone() {
 #[test]
 fn names_of_clients_are_escaped() {
     let metrics = Metrics::new(2);
-    let text = metrics.render(|scrape| scrape.group_lag("a\"b\\c\nd", "t", 0, 1));
+    let text = metrics.render(TextFormat::Prometheus, |scrape| scrape.group_lag("a\"b\\c\nd", "t", 0, 1, None));
     assert_eq!(count(&text, "anabranch_group_lag_records{group=\"a\\\"b\\\\c\\nd\""), 1);
 }
 
@@ -174,7 +183,8 @@ fn names_of_clients_are_escaped() {
 fn shards_have_series_as_far_as_they_are_enabled_and_while_they_are() {
     let metrics = Metrics::new(2);
     let stream = metrics.stream("orders");
-    let counted = |name: &str| count(&metrics.render(|_| ()), &format!("anabranch_shard_{name}"));
+    let counted =
+        |name: &str| count(&metrics.render(TextFormat::Prometheus, |_| ()), &format!("anabranch_shard_{name}"));
     stream.incoming(SHARD, 1, 10);
     assert_eq!(counted(""), 0);
     stream.enable_shard_level(&["IncomingBytes", "OutgoingRecords"].map(str::to_owned).into());
@@ -183,7 +193,7 @@ fn shards_have_series_as_far_as_they_are_enabled_and_while_they_are() {
         stream.outgoing(ShardOrdinal(shard), 1, 10);
     }
     assert_eq!((counted("incoming_bytes"), counted("outgoing_records"), counted("")), (3, 3, 6), "two and the others");
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     let bytes = |text: &str, shard: &str| {
         value(text, &format!("anabranch_shard_incoming_bytes_total{{shard=\"{shard}\",stream=\"orders\"}}"))
     };
@@ -191,7 +201,7 @@ fn shards_have_series_as_far_as_they_are_enabled_and_while_they_are() {
 
     stream.enable_shard_level(&["IncomingBytes".to_owned()].into());
     stream.incoming(SHARD, 1, 1);
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     assert_eq!(bytes(&text, "shardId-000000000000"), Some(11.0), "what stays enabled goes on counting");
     assert_eq!(
         value(&text, "anabranch_shard_outgoing_records_total{shard=\"shardId-000000000000\",stream=\"orders\"}"),
@@ -200,12 +210,12 @@ fn shards_have_series_as_far_as_they_are_enabled_and_while_they_are() {
     // One that is gone makes room for another.
     stream.retain(|shard| shard != SHARD, |_| true);
     stream.incoming(ShardOrdinal(9), 1, 5);
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     assert_eq!((bytes(&text, "shardId-000000000000"), bytes(&text, "shardId-000000000009")), (None, Some(5.0)));
 
     metrics.forget_stream(&stream);
     stream.incoming(ShardOrdinal(9), 1, 5);
-    let text = metrics.render(|_| ());
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
     assert_eq!(count(&text, "anabranch_stream_"), 0);
     assert_eq!(bytes(&text, "shardId-000000000009"), None);
 }
@@ -217,14 +227,14 @@ fn consumers_beyond_the_bound_share_one_series() {
     for name in ["a", "b", "c"] {
         stream.consumer(name).event(1, 10, 500, 0);
     }
-    let text = metrics.render(|scrape| scrape.stream(&stream, 1, 0, 0));
+    let text = metrics.render(TextFormat::Prometheus, |scrape| scrape.stream(&stream, 1, 0, 0));
     let bytes = |text: &str, consumer: &str| {
         value(text, &format!("anabranch_consumer_event_bytes_total{{consumer=\"{consumer}\",stream=\"orders\"}}"))
     };
     assert_eq!((bytes(&text, "a"), bytes(&text, "b"), bytes(&text, "_other")), (Some(10.0), None, Some(20.0)));
     assert_eq!(value(&text, "anabranch_consumer_behind_max_seconds{consumer=\"a\",stream=\"orders\"}"), Some(0.5));
     stream.retain(|_| true, |consumer| consumer != "a");
-    assert_eq!(bytes(&metrics.render(|_| ()), "a"), None);
+    assert_eq!(bytes(&metrics.render(TextFormat::Prometheus, |_| ()), "a"), None);
 }
 
 #[test]
@@ -232,7 +242,7 @@ fn the_furthest_behind_is_that_of_the_last_minutes() {
     let metrics = Metrics::new(1);
     let stream = metrics.stream("orders");
     let furthest = |now_ms| {
-        let text = metrics.render(|scrape| scrape.stream(&stream, 1, 0, now_ms));
+        let text = metrics.render(TextFormat::Prometheus, |scrape| scrape.stream(&stream, 1, 0, now_ms));
         value(&text, "anabranch_stream_iterator_age_max_seconds{stream=\"orders\"}")
     };
     assert_eq!(furthest(0), None);
@@ -244,4 +254,30 @@ fn the_furthest_behind_is_that_of_the_last_minutes() {
     stream.iterator_age(SHARD, 3_000, 121_000);
     assert_eq!(furthest(121_000), Some(3.0));
     assert_eq!(furthest(241_000), None);
+}
+
+#[test]
+fn clients_and_share_groups_beyond_the_bound_share_one_series() {
+    let metrics = Metrics::new(1);
+    for client in ["a", "b", "c", "a"] {
+        metrics.quota_paused("producer_byte_rate", client, 500);
+        let group = metrics.share_group(client);
+        group.delivered(2);
+        group.acknowledged("reject", 1);
+    }
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
+    let client = |client: &str| {
+        let series = "anabranch_client_throttle_seconds_total";
+        value(&text, &format!("{series}{{client=\"{client}\",quota=\"producer_byte_rate\"}}"))
+    };
+    assert_eq!((client("a"), client("b"), client("_other")), (Some(1.0), None, Some(1.0)));
+    assert_eq!(value(&text, "anabranch_quota_throttle_seconds_total{quota=\"producer_byte_rate\"}"), Some(2.0));
+    let delivered = |text: &str, group: &str| {
+        value(text, &format!("anabranch_share_group_delivered_records_total{{group=\"{group}\"}}"))
+    };
+    assert_eq!((delivered(&text, "a"), delivered(&text, "_other")), (Some(4.0), Some(4.0)));
+    metrics.forget_share_group("a");
+    let text = metrics.render(TextFormat::Prometheus, |_| ());
+    assert_eq!((delivered(&text, "a"), delivered(&text, "_other")), (None, Some(4.0)));
+    assert_eq!(count(&text, "anabranch_share_group_acknowledged_records_total{group=\"a\""), 0);
 }

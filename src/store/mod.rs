@@ -103,6 +103,11 @@ pub struct Figures {
     pub table_reader_bytes: u64,
     /// Flushes and compactions running or waiting.
     pub pending_jobs: u64,
+    /// That compactions have still to go through.
+    pub pending_compaction_bytes: u64,
+    /// To how many bytes a second writes are slowed down; 0: they are not.
+    pub delayed_write_rate: u64,
+    pub write_stopped: bool,
 }
 
 /// The volume that the store is on; bytes.

@@ -80,7 +80,7 @@ impl Bench {
             "anabranch_stream_throttled_total{{direction=\"{direction}\",policy=\"{policy}\",stream=\"{}\"}} ",
             stream.name
         );
-        let text = self.broker.metrics().render(|_| ());
+        let text = self.broker.metrics().render(crate::metrics::TextFormat::Prometheus, |_| ());
         text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
     }
 }

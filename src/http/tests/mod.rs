@@ -64,7 +64,7 @@ impl Fixture {
         let metrics = Metrics::new(10);
         let (status, calls, events) = (Arc::new(Mutex::new(Status::Ok)), Arc::default(), Arc::default());
         let state = HttpState {
-            metrics_text: Box::new(|| "up 1\n".to_owned()),
+            metrics_text: Box::new(|format| format!("{format:?} 1\n")),
             health: Box::new({
                 let status = status.clone();
                 move || Health { status: *status.lock(), version: "1.2.3", uptime_seconds: 5, reason: None }
@@ -87,7 +87,7 @@ impl Fixture {
     /// How often something was refused for a reason.
     fn refused(&self, reason: &str) -> usize {
         let name = format!("anabranch_http_refused_total{{reason=\"{reason}\"}} ");
-        let text = self.metrics.render(|_| ());
+        let text = self.metrics.render(TextFormat::Prometheus, |_| ());
         text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
     }
 

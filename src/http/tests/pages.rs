@@ -17,11 +17,14 @@ async fn health_follows_the_state() {
 }
 
 #[tokio::test]
-async fn metrics_are_text_with_prometheus_content_type() {
+async fn metrics_are_text_in_the_form_that_is_asked_for() {
     let server = Fixture::start().await;
     let answer = server.send("GET", "/metrics", "", b"").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    assert_eq!(answer.text(), "up 1\n");
+    assert_eq!(answer.text(), "Prometheus 1\n");
+    let answer = server.send("GET", "/metrics", "Accept: application/openmetrics-text;version=1.0.0\r\n", b"").await;
+    let told = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!((answer.header("content-type"), &*answer.text()), (Some(told), "OpenMetrics 1\n"));
     let answer = server.send("HEAD", "/metrics", "", b"").await;
     assert_eq!((answer.code, answer.body.len()), (200, 0));
     let answer = server.send("POST", "/health", "", b"").await;

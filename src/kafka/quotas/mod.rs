@@ -146,7 +146,7 @@ impl Quotas {
     }
 
     /// Counts and tells for how long to pause; with `refuses`, what goes beyond does not count, for it is not given.
-    fn rate(&self, held: Option<(MeterKey, f64)>, value: f64, now_ms: i64, refuses: bool) -> i64 {
+    fn rate(&self, held: Option<(MeterKey, f64)>, client: &str, value: f64, now_ms: i64, refuses: bool) -> i64 {
         let Some((key, limit)) = held else { return 0 };
         let (quota, longest_ms) = (key.quota, key.quota.pause_ms_max());
         let pause_ms = self.measure(key, limit, now_ms, |meter| match meter {
@@ -159,12 +159,12 @@ impl Quotas {
             }
             Meter::Tokens(bucket) => bucket.charge(value, limit, now_ms),
         });
-        self.paused(quota, pause_ms.min(longest_ms))
+        self.paused(quota, client, pause_ms.min(longest_ms))
     }
 
-    fn paused(&self, quota: Quota, pause_ms: i64) -> i64 {
+    fn paused(&self, quota: Quota, client: &str, pause_ms: i64) -> i64 {
         if pause_ms > 0 {
-            self.metrics.quota_paused(quota.name(), pause_ms);
+            self.metrics.quota_paused(quota.name(), client, pause_ms);
         }
         pause_ms
     }
@@ -172,19 +172,19 @@ impl Quotas {
     /// A produce request of so many bytes has come. Tells for how long its connection is to pause.
     pub fn produced(&self, cx: &Context, bytes: usize) -> i64 {
         let held = self.held(Quota::ProducerByteRate, ANONYMOUS, client_id(cx));
-        self.rate(held, bytes as f64, now_ms(cx), false)
+        self.rate(held, client_id(cx), bytes as f64, now_ms(cx), false)
     }
 
     /// So many bytes are to be given to a fetch. Tells for how long its connection is to pause: then nothing is given.
     pub fn fetched(&self, cx: &Context, bytes: usize) -> i64 {
         let held = self.held(Quota::ConsumerByteRate, ANONYMOUS, client_id(cx));
-        self.rate(held, bytes as f64, now_ms(cx), true)
+        self.rate(held, client_id(cx), bytes as f64, now_ms(cx), true)
     }
 
     /// So many bytes were given to a fetch that cannot be taken back. Tells for how long its connection is to pause.
     pub fn delivered(&self, cx: &Context, bytes: usize) -> i64 {
         let held = self.held(Quota::ConsumerByteRate, ANONYMOUS, client_id(cx));
-        self.rate(held, bytes as f64, now_ms(cx), false)
+        self.rate(held, client_id(cx), bytes as f64, now_ms(cx), false)
     }
 
     /// What a fetch may have at most: more at once would be beyond the quota whatever came before.
@@ -205,13 +205,14 @@ impl Quotas {
     fn worked(&self, cx: &Context, micros: i64) -> i64 {
         let held = self.held(Quota::RequestPercentage, ANONYMOUS, client_id(cx));
         let percent = micros as f64 * 100.0 / 1e6;
-        self.rate(held, percent, now_ms(cx), false)
+        self.rate(held, client_id(cx), percent, now_ms(cx), false)
     }
 
     /// A connection has come. Tells after how long it is to be closed, if there were too many of its address.
     pub fn connected(&self, address: IpAddr, now_ms: i64) -> i64 {
-        let held = self.held(Quota::ConnectionCreationRate, &address.to_canonical().to_string(), "");
-        self.rate(held, 1.0, now_ms, true)
+        let address = address.to_canonical().to_string();
+        let held = self.held(Quota::ConnectionCreationRate, &address, "");
+        self.rate(held, &address, 1.0, now_ms, true)
     }
 
     /// So many partitions are made for a client that cannot be told to pause.
@@ -226,13 +227,21 @@ impl Quotas {
     /// For a request that makes or deletes partitions. From `strict_from` on versions know the error.
     pub fn mutations(&self, cx: &Context, strict_from: i16) -> Mutations<'_> {
         let held = self.held(Quota::ControllerMutationRate, ANONYMOUS, client_id(cx));
-        Mutations { quotas: self, held, strict: cx.version >= strict_from, now_ms: now_ms(cx), pause_ms: 0 }
+        Mutations {
+            quotas: self,
+            client_id: client_id(cx).to_owned(),
+            held,
+            strict: cx.version >= strict_from,
+            now_ms: now_ms(cx),
+            pause_ms: 0,
+        }
     }
 }
 
 /// The partitions that one request makes and deletes (KIP-599).
 pub struct Mutations<'a> {
     quotas: &'a Quotas,
+    client_id: String,
     held: Option<(MeterKey, f64)>,
     strict: bool,
     now_ms: i64,
@@ -252,7 +261,7 @@ impl Mutations<'_> {
         });
         let owed_ms = taken.err().unwrap_or(0);
         if owed_ms > self.pause_ms {
-            self.quotas.paused(Quota::ControllerMutationRate, owed_ms - self.pause_ms);
+            self.quotas.paused(Quota::ControllerMutationRate, &self.client_id, owed_ms - self.pause_ms);
             self.pause_ms = owed_ms;
         }
         match owed_ms > 0 && strict {

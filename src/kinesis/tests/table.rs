@@ -110,7 +110,7 @@ async fn every_row_is_exercised() {
         let answer = f.ok(operation, body).await;
         assert_eq!(answer.is_null(), SILENT.contains(&operation), "{operation}: {answer}");
     }
-    let text = f.door.broker.metrics().render(|_| ());
+    let text = f.door.broker.metrics().render(crate::metrics::TextFormat::Prometheus, |_| ());
     for row in rows() {
         let well = format!("anabranch_kinesis_requests_total{{error=\"NONE\",operation=\"{}\"}}", row.operation);
         assert!(text.lines().any(|line| line.starts_with(&well) && !line.ends_with(" 0")), "{well}");

@@ -115,6 +115,19 @@ pub enum Acknowledgement {
     Renew,
 }
 
+impl Acknowledgement {
+    /// As it is counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Acknowledgement::Gap => "gap",
+            Acknowledgement::Accept => "accept",
+            Acknowledgement::Release => "release",
+            Acknowledgement::Reject => "reject",
+            Acknowledgement::Renew => "renew",
+        }
+    }
+}
+
 /// One range of offsets that is acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AckBatch {
@@ -140,11 +153,17 @@ pub struct Changed {
     pub stored: bool,
     /// There may be something to acquire where there was nothing: records came back, or the window moved.
     pub room: bool,
+    /// Records that are done because they were delivered as often as they may be.
+    pub archived: i64,
 }
 
 impl Changed {
     pub fn and(self, other: Changed) -> Changed {
-        Changed { stored: self.stored || other.stored, room: self.room || other.room }
+        Changed {
+            stored: self.stored || other.stored,
+            room: self.room || other.room,
+            archived: self.archived + other.archived,
+        }
     }
 }
 
@@ -185,7 +204,7 @@ impl SharePartition {
         self.start = log_start;
         self.end = self.end.max(log_start);
         self.advance();
-        Changed { stored: true, room: true }
+        Changed { stored: true, room: true, archived: 0 }
     }
 
     /// Acquires what is available in `batches`, which are all that the log holds from `from` on, ascending. What it does
@@ -197,7 +216,7 @@ impl SharePartition {
         want: &Acquire,
         bounds: Bounds,
     ) -> (Vec<Acquired>, Changed) {
-        let mut taken = Taken { ranges: Vec::new(), records: 0, closed: false };
+        let mut taken = Taken { ranges: Vec::new(), records: 0, archived: 0, closed: false };
         let mut at = from.max(self.start);
         let mut passed = false;
         for batch in batches {
@@ -222,7 +241,7 @@ impl SharePartition {
             at = at.max(end);
         }
         self.advance();
-        (taken.ranges, Changed { stored: passed, room: passed })
+        (taken.ranges, Changed { stored: passed, room: passed, archived: taken.archived })
     }
 
     fn is_full(&self, bounds: Bounds) -> bool {
@@ -235,6 +254,7 @@ impl SharePartition {
         taken.begin_batch(want.range_records);
         for (piece, deliveries) in self.available(offsets) {
             if deliveries >= bounds.deliveries_max {
+                taken.archived += piece.end - piece.start;
                 passed |= self.pass(piece);
                 continue;
             }
@@ -290,6 +310,9 @@ impl SharePartition {
                 let offsets = offsets.start.max(self.start)..offsets.end;
                 changed.stored |= kind != Acknowledgement::Renew;
                 changed.room |= kind == Acknowledgement::Release;
+                if kind == Acknowledgement::Release {
+                    changed.archived += self.exhausted(&offsets, bounds);
+                }
                 self.change(offsets, |lock| match kind {
                     Acknowledgement::Gap | Acknowledgement::Accept | Acknowledgement::Reject => State::Done,
                     Acknowledgement::Release => lock.given_back(bounds),
@@ -339,6 +362,21 @@ impl SharePartition {
         self.release(|lock| (lock.until_ms <= now_ms).then(|| lock.given_back(bounds)))
     }
 
+    /// Records that are held by members.
+    pub fn acquired(&self) -> i64 {
+        let held = self.runs.iter().filter(|(_, run)| matches!(run.state, State::Acquired(_)));
+        held.map(|(first, run)| run.end - first).sum()
+    }
+
+    /// How many of `offsets` are held and were delivered as often as they may be.
+    fn exhausted(&self, offsets: &Range<Offset>, bounds: Bounds) -> i64 {
+        let runs = self.runs_within(offsets).filter(|(_, run)| match &run.state {
+            State::Acquired(lock) => lock.deliveries >= bounds.deliveries_max,
+            State::Available(_) | State::Done => false,
+        });
+        runs.map(|(first, run)| run.end.min(offsets.end) - (*first).max(offsets.start)).sum()
+    }
+
     /// When the next lock runs out.
     pub fn next_expiry(&self) -> Option<i64> {
         let locks = self.runs.values().filter_map(|run| match &run.state {
@@ -349,11 +387,14 @@ impl SharePartition {
     }
 
     fn release(&mut self, becomes: impl Fn(&Lock) -> Option<State>) -> Changed {
-        let mut any = false;
-        for run in self.runs.values_mut() {
+        let (mut any, mut archived) = (false, 0);
+        for (first, run) in &mut self.runs {
             if let State::Acquired(lock) = &run.state
                 && let Some(state) = becomes(lock)
             {
+                if state == State::Done {
+                    archived += run.end - first;
+                }
                 run.state = state;
                 any = true;
             }
@@ -362,7 +403,7 @@ impl SharePartition {
             self.join(self.start..self.end);
             self.advance();
         }
-        Changed { stored: any, room: any }
+        Changed { stored: any, room: any, archived }
     }
 
     // The runs.
@@ -451,7 +492,7 @@ impl Lock {
 
 impl AckBatch {
     /// What is said, as ranges of which one thing is said.
-    fn ranges(&self) -> Vec<(Range<Offset>, Acknowledgement)> {
+    pub fn ranges(&self) -> Vec<(Range<Offset>, Acknowledgement)> {
         if let [kind] = self.kinds[..] {
             return vec![(self.first..self.last.saturating_add(1), kind)];
         }
@@ -470,6 +511,7 @@ impl AckBatch {
 struct Taken {
     ranges: Vec<Acquired>,
     records: i64,
+    archived: i64,
     /// The last range is long enough.
     closed: bool,
 }

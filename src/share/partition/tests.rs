@@ -133,7 +133,7 @@ fn locks_run_out_unless_they_are_renewed() {
     assert_eq!(renewed, Changed::default());
     assert_eq!(partition.next_expiry(), Some(30_000));
     assert_eq!(partition.expire(29_999, BOUNDS), Changed::default());
-    assert_eq!(partition.expire(30_000, BOUNDS), Changed { stored: true, room: true });
+    assert_eq!(partition.expire(30_000, BOUNDS), Changed { stored: true, room: true, archived: 0 });
     assert_eq!((partition.next_expiry(), partition.next_offset(BOUNDS)), (Some(50_000), Some(0)));
     assert_eq!(accept(&mut partition, "a", 0, 4), Err(AckError::RecordState));
     assert!(accept(&mut partition, "a", 5, 9).is_ok());

@@ -62,12 +62,16 @@ impl Shares {
         (!state.gone).then(|| state.shares.values().map(of).collect())
     }
 
-    /// Calls `visit` with group, partition and a function from the log's end to the records that wait, for `/metrics`.
-    pub fn visit_backlogs(&self, mut visit: impl FnMut(&str, PartitionId, &dyn Fn(Offset) -> i64)) {
+    /// Calls `visit` with group, partition and a function from the log's end to the records that wait and those that
+    /// members hold, for `/metrics`.
+    pub fn visit_backlogs(&self, mut visit: impl FnMut(&str, PartitionId, &dyn Fn(Offset) -> (i64, i64))) {
         for group in self.all() {
             let shares: Vec<_> = group.state.lock().shares.values().cloned().collect();
             for share in shares {
-                visit(&group.id, share.id, &|end| share.state.lock().partition.backlog(end));
+                visit(&group.id, share.id, &|end| {
+                    let state = share.state.lock();
+                    (state.partition.backlog(end), state.partition.acquired())
+                });
             }
         }
     }
@@ -91,7 +95,7 @@ impl Shares {
 
     fn set_start(self: &Arc<Self>, group: &Group, state: &mut GroupState, to: StartOffset) -> (Arc<Share>, u64) {
         let partition = SharePartition::new(to.offset);
-        let make = || Arc::new(Share::new(group.id.clone(), to.id, partition.clone()));
+        let make = || Arc::new(Share::new(group.id.clone(), to.id, self.metrics_of(&group.id), partition.clone()));
         let share = state.shares.entry(to.id).or_insert_with(make).clone();
         let version = self.replace(&share, partition);
         (share, version)
@@ -176,6 +180,7 @@ impl Shares {
         state.gone = true;
         self.alarms.clear(&mut state.scheduled, &Alarm::Group(group.id.clone()));
         self.names.release(&group.id, GroupType::Share);
+        self.broker.metrics().forget_share_group(&group.id);
         self.groups.remove_if(&group.id, |_, listed| Arc::ptr_eq(listed, group));
     }
 }

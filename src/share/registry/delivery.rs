@@ -101,7 +101,9 @@ impl Shares {
             Entry::Occupied(entry) => Ok((entry.get().clone(), entry.get().state.lock().version())),
             Entry::Vacant(entry) => {
                 let partition = SharePartition::new(start);
-                let share = entry.insert(Arc::new(Share::new(group.id.clone(), id, partition.clone()))).clone();
+                let share = entry
+                    .insert(Arc::new(Share::new(group.id.clone(), id, self.metrics_of(&group.id), partition.clone())))
+                    .clone();
                 let version = self.replace(&share, partition);
                 Ok((share, version))
             }
@@ -235,6 +237,7 @@ impl Shares {
         }
         let moved = state.partition.next_offset(bounds).is_some_and(|next| next > from);
         drop(state);
+        share.metrics.delivered(acquired.iter().map(|range| range.last - range.first + 1).sum());
         delivery.add(page, acquired);
         Ok(moved)
     }
@@ -255,6 +258,9 @@ impl Shares {
                 return Err(ShareError::UnknownTopicOrPartition);
             }
             let changed = state.partition.acknowledge(member_id, batches, bounds, until_ms)?;
+            for (offsets, kind) in batches.iter().flat_map(AckBatch::ranges) {
+                share.metrics.acknowledged(kind.name(), offsets.end - offsets.start);
+            }
             self.changed(share, &mut state, changed)
         };
         share.stored(version).await

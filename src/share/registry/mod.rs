@@ -22,6 +22,7 @@ use super::{ShareError, ShareSettings};
 use crate::broker::Broker;
 use crate::clock::{Alarms, Clock};
 use crate::group::{GroupType, Groups};
+use crate::metrics::ShareGroupMetrics;
 use crate::model::ids::PartitionId;
 use crate::model::settings::group::{
     SHARE_AUTO_OFFSET_RESET, SHARE_DELIVERY_COUNT_LIMIT, SHARE_HEARTBEAT_INTERVAL_MS, SHARE_ISOLATION_LEVEL,
@@ -106,10 +107,14 @@ impl Shares {
             // One that never had a member is not stored.
             let group = self.find_or_create(group_id);
             let group = group.map_err(|error| StoreError::Corrupt(format!("share group {group_id}: {error}")))?;
-            let share = Arc::new(Share::new(group.id.clone(), id, partition));
+            let share = Arc::new(Share::new(group.id.clone(), id, self.metrics_of(&group.id), partition));
             group.state.lock().shares.insert(id, share);
         }
         Ok(())
+    }
+
+    fn metrics_of(&self, group_id: &str) -> Arc<ShareGroupMetrics> {
+        self.broker.metrics().share_group(group_id)
     }
 
     /// The broker's.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{Alarm, Shares};
 use crate::broker::durable;
 use crate::clock::fired;
+use crate::metrics::ShareGroupMetrics;
 use crate::model::ids::PartitionId;
 use crate::share::ShareError;
 use crate::share::partition::{Changed, SharePartition};
@@ -21,6 +22,7 @@ use crate::store::{Batch, Family};
 pub struct Share {
     pub(super) group_id: Arc<str>,
     pub(super) id: PartitionId,
+    pub(super) metrics: Arc<ShareGroupMetrics>,
     pub(super) state: Mutex<ShareState>,
     /// Held by who reads the log for a delivery, so that two do not read the same and one gets nothing. It is one for
     /// tasks: it is held while something is awaited, and nothing else is locked in the meantime but for a moment.
@@ -53,10 +55,16 @@ const NEVER: Written = Written { version: u64::MAX, failed: true };
 
 impl Share {
     /// As it is stored.
-    pub(super) fn new(group_id: Arc<str>, id: PartitionId, partition: SharePartition) -> Share {
+    pub(super) fn new(
+        group_id: Arc<str>,
+        id: PartitionId,
+        metrics: Arc<ShareGroupMetrics>,
+        partition: SharePartition,
+    ) -> Share {
         Share {
             group_id,
             id,
+            metrics,
             state: Mutex::new(ShareState { partition, version: 0, writing: false, scheduled: None, gone: false }),
             turn: tokio::sync::Mutex::new(()),
             news: watch::Sender::new(0),
@@ -97,11 +105,12 @@ impl Shares {
     pub(super) fn replace(self: &Arc<Self>, share: &Arc<Share>, partition: SharePartition) -> u64 {
         let mut state = share.state.lock();
         state.partition = partition;
-        self.changed(share, &mut state, Changed { stored: true, room: true })
+        self.changed(share, &mut state, Changed { stored: true, room: true, archived: 0 })
     }
 
     /// Does what a change asks for; the version to wait for.
     pub(super) fn changed(self: &Arc<Self>, share: &Arc<Share>, state: &mut ShareState, changed: Changed) -> u64 {
+        share.metrics.archived(changed.archived);
         if changed.stored {
             state.version += 1;
             self.write(share, state);

@@ -267,6 +267,9 @@ impl Store for RocksStore {
                 + whole(properties::NUM_RUNNING_COMPACTIONS)
                 + sum(properties::MEM_TABLE_FLUSH_PENDING)
                 + sum(properties::COMPACTION_PENDING),
+            pending_compaction_bytes: sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES),
+            delayed_write_rate: whole(properties::ACTUAL_DELAYED_WRITE_RATE),
+            write_stopped: whole(properties::IS_WRITE_STOPPED) != 0,
         }
     }
 

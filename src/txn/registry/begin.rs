@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::end::ABORT;
 use super::{Entry, Stored, Transactions, check_id, durable};
 use crate::group::{CommitRequest, GroupError};
 use crate::txn::TxnError;
@@ -49,7 +50,7 @@ impl Transactions {
                     Init::Ready(producer) => Step::Ready(producer, self.store(entry)),
                     Init::AbortFirst if aborted => return Err(TxnError::ConcurrentTransactions),
                     Init::AbortFirst => match entry.transaction.fence(now_ms) {
-                        Some(ending) => Step::Aborting(self.run_end(shared, entry, ending)),
+                        Some(ending) => Step::Aborting(self.run_end(shared, entry, ending, ABORT)),
                         None => return Err(TxnError::ConcurrentTransactions),
                     },
                     Init::NeedsProducerId => Step::NeedsProducerId,

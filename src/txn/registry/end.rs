@@ -17,6 +17,11 @@ use crate::txn::stored;
 /// Of the one coordinator that there is. Kafka counts how often a partition of its transaction log has changed hands.
 const COORDINATOR_EPOCH: i32 = 0;
 
+/// How transactions end, for the metrics.
+pub(super) const COMMIT: &str = "commit";
+pub(super) const ABORT: &str = "abort";
+pub(super) const TIMEOUT: &str = "timeout";
+
 /// Where [`Transactions::end`] stands.
 enum Step {
     Ended(ProducerEpoch),
@@ -41,7 +46,8 @@ impl Transactions {
                     End::Already(producer) => Step::Ended(producer),
                     End::Begun(ending) => {
                         let after = ending.after.producer();
-                        Step::Ending(after, self.run_end(shared, entry, ending))
+                        let how = if commit { COMMIT } else { ABORT };
+                        Step::Ending(after, self.run_end(shared, entry, ending, how))
                     }
                     End::NeedsProducerId => Step::NeedsProducerId,
                 })
@@ -62,16 +68,17 @@ impl Transactions {
         let Some(ending) = entry.transaction.fence(self.clock.now_ms()) else { return };
         tracing::info!(transactional_id = &*entry.id, "aborting a transaction that has timed out");
         // Finished by a task of its own.
-        drop(self.run_end(shared, entry, ending));
+        drop(self.run_end(shared, entry, ending, TIMEOUT));
     }
 
     /// Queues an end that has begun. It is finished by a task of its own, so that it does not matter whether the client
-    /// that asked for it is still there.
+    /// that asked for it is still there. `how` is for the metrics.
     pub(super) fn run_end(
         self: &Arc<Self>,
         shared: &Shared,
         entry: &mut Entry,
         ending: Ending,
+        how: &'static str,
     ) -> JoinHandle<Result<(), TxnError>> {
         entry.deadline = None;
         let mut batch = Batch::default();
@@ -81,12 +88,17 @@ impl Transactions {
         // Offsets are pending in the name of the producer id that wrote them, which is the markers' one.
         let producer_id = ending.marker.producer_id;
         let ended = self.groups.end_transaction(producer_id, ending.commit, &ending.groups, batch, queue);
-        let shared = shared.clone();
+        let (shared, metrics) = (shared.clone(), self.broker.metrics().clone());
+        let took_ms = entry.transaction.start_ms.map_or(0, |start_ms| self.clock.now_ms().saturating_sub(start_ms));
         tokio::spawn(async move {
             let outcome = ended.await.unwrap_or_else(|_| Err(StoreError::Unknown("the task has ended".into())));
             let mut entry = shared.lock();
             if let Err(error) = &outcome {
                 tracing::warn!(transactional_id = &*entry.id, %error, "a transaction could not be ended");
+            }
+            // An abort of nothing only asks for a new epoch.
+            if outcome.is_ok() && !(ending.partitions.is_empty() && ending.groups.is_empty()) {
+                metrics.transaction_ended(how, took_ms);
             }
             entry.transaction.finish(ending, outcome.is_ok());
             outcome.map_err(|_| TxnError::CoordinatorNotAvailable)

@@ -5,6 +5,7 @@
 //! `admin` (listing, describing, expiry). All of them work the same way: lock the id, decide, queue what is to be stored,
 //! unlock; then await.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -112,6 +113,16 @@ impl Transactions {
                 }
             });
         }
+    }
+
+    /// How many ids are in each state.
+    pub fn count(&self) -> HashMap<State, usize> {
+        let ids: Vec<Shared> = self.transactions.iter().map(|entry| entry.value().clone()).collect();
+        let mut counts = HashMap::new();
+        for id in ids {
+            *counts.entry(id.lock().transaction.state()).or_default() += 1;
+        }
+        counts
     }
 
     /// Runs `act` on the id, if it is known.
