@@ -46,7 +46,11 @@ fn broker() -> Arc<Broker> {
 
 fn counted(broker: &Broker, outcome: &str) -> Option<String> {
     let name = format!("anabranch_audit_events_total{{outcome=\"{outcome}\"}} ");
-    broker.metrics().render(|_| ()).lines().find_map(|line| line.strip_prefix(&name).map(str::to_owned))
+    broker
+        .metrics()
+        .render(crate::metrics::TextFormat::Prometheus, |_| ())
+        .lines()
+        .find_map(|line| line.strip_prefix(&name).map(str::to_owned))
 }
 
 #[test]
