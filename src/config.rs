@@ -27,7 +27,7 @@ use crate::model::settings::group::MigrationPolicy;
 
 pub use access_keys::AccessKey;
 use access_keys::credentials;
-pub use commands::{Inspect, Invocation};
+pub use commands::{Inspect, Invocation, Top};
 pub use keys::MasterKey;
 use keys::master_keys;
 pub use values::{AuditLog, Durability, Endpoint, HostPort, Listener, LogFormat};

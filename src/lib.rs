@@ -26,6 +26,7 @@
 //! | 8 | [`cloudwatch`] | the CloudWatch door: metrics that clients put, and those of our own streams |
 //! | 9 | [`server`] | builds everything, binds, shuts down |
 //! | 9 | [`inspect`] | what a stopped broker's folder holds, and whether it is as it should be |
+//! | 9 | [`top`] | a running broker, watched in a terminal |
 //!
 //! Invariants:
 //! - Only [`kafka`] knows Kafka messages, only [`kinesis`] and [`cloudwatch`] AWS shapes; [`broker`] names neither.
@@ -55,5 +56,6 @@ pub mod security;
 pub mod server;
 pub mod share;
 pub mod store;
+pub mod top;
 pub mod traces;
 pub mod txn;

@@ -1,5 +1,5 @@
 //! The command line: reads the settings, starts the server, says on one screen what is served where, and stops it on a
-//! signal. `anabranch inspect` looks at a folder instead.
+//! signal. `anabranch inspect` looks at a folder instead, `anabranch top` at a running broker.
 //!
 //! Exit codes of serving: 0 after a clean stop, 1 when the server cannot start or stop, 2 for settings that are refused, 130 after a
 //! second signal.
@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anabranch::clock::Clock;
-use anabranch::config::{Config, Durability, HostPort, Inspect, Invocation, Listener, LogFormat};
+use anabranch::config::{Config, Durability, HostPort, Inspect, Invocation, Listener, LogFormat, Top};
 use anabranch::inspect::{self, Outcome};
 use anabranch::server::Server;
+use anabranch::top;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let config = match Invocation::load(std::env::args_os()) {
         Ok(Invocation::Serve(config)) => *config,
         Ok(Invocation::Inspect(options)) => return inspected(&options),
+        Ok(Invocation::Top(options)) => return watched(&options),
         Err(error) => return ExitCode::from(error.report()),
     };
     start_logging(&config);
@@ -58,6 +60,18 @@ fn inspected(options: &Inspect) -> ExitCode {
         Outcome::Unreadable
     });
     ExitCode::from(outcome as u8)
+}
+
+fn watched(options: &Top) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(top::run(options, Clock::system())).map_err(|error| error.to_string()));
+    if let Err(error) = &outcome {
+        eprintln!("anabranch: {error}");
+    }
+    // A thread may still wait for a key.
+    exit(i32::from(outcome.is_err()))
 }
 
 /// Ends the process at once. What has to be kept is on its way to the disk by now, and a thread may still be at work in

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["group", "reaper", "audit", "http", "fanout", "scaler"],
     &["txn", "share"],
     &["kafka", "kinesis", "cloudwatch"],
-    &["server", "inspect"],
+    &["server", "inspect", "top"],
 ];
 
 /// Words that only some modules may say: the word, who may, and what it stands for.

@@ -7,13 +7,25 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::{Config, ConfigError, MasterKey, SETTINGS, arg, command, file_of, find, read_file};
+use super::values::{duration, host_port};
+use super::{Config, ConfigError, HostPort, MasterKey, SETTINGS, arg, command, file_of, find, read_file};
 
 /// What the process is to do.
 #[derive(Debug)]
 pub enum Invocation {
     Serve(Box<Config>),
     Inspect(Inspect),
+    Top(Top),
+}
+
+/// `anabranch top`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Top {
+    /// Of the broker's HTTP door.
+    pub address: HostPort,
+    pub interval_ms: i64,
+    /// One frame as plain text instead of a screen.
+    pub once: bool,
 }
 
 /// `anabranch inspect FOLDER`.
@@ -46,9 +58,11 @@ impl Invocation {
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Invocation, ConfigError> {
-        let tools = command().args_conflicts_with_subcommands(true).subcommand(inspect_command());
+        let tools =
+            command().args_conflicts_with_subcommands(true).subcommand(inspect_command()).subcommand(top_command());
         let matches = tools.disable_help_subcommand(true).try_get_matches_from(args)?;
         match matches.subcommand() {
+            Some(("top", matches)) => Top::from_matches(matches).map(Invocation::Top),
             Some((_, matches)) => Inspect::from_matches(matches, &env).map(Invocation::Inspect),
             None => Config::from_matches(&matches, &env).map(|config| Invocation::Serve(Box::new(config))),
         }
@@ -92,6 +106,40 @@ fn inspect_command() -> Command {
         .arg(switch("records").requires("shard").help("Print the records of the batches, too"))
         .args(SETTINGS.iter().filter(|setting| setting.name == MASTER_KEYS).map(arg))
         .arg(config_arg())
+}
+
+fn top_command() -> Command {
+    let value = |name: &'static str, shown: &'static str, default: &'static str| {
+        Arg::new(name).long(name).value_name(shown).default_value(default)
+    };
+    Command::new("top")
+        .about("Watch a running broker: streams, shards, consumers, groups, throughput and throttling")
+        .arg(value("url", "URL", "http://127.0.0.1:4567").help("The broker's HTTP door; its /metrics are asked for"))
+        .arg(value("interval", "DURATION", "2s").help("Time between two looks"))
+        .arg(
+            Arg::new("once")
+                .long("once")
+                .action(ArgAction::SetTrue)
+                .help("Look twice, an interval apart, print one frame as plain text and end"),
+        )
+}
+
+impl Top {
+    fn from_matches(matches: &ArgMatches) -> Result<Top, ConfigError> {
+        let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+        let refused = |name: &str| {
+            let from = format!("--{name}");
+            move |reason: String| ConfigError::Value { from, reason }
+        };
+        let url = text("url");
+        let place = url.strip_prefix("http://").unwrap_or(url);
+        let place = place.trim_end_matches('/').trim_end_matches("/metrics");
+        Ok(Top {
+            address: host_port(place).map_err(refused("url"))?,
+            interval_ms: duration(100, super::values::DAY)(text("interval")).map_err(refused("interval"))?,
+            once: matches.get_flag("once"),
+        })
+    }
 }
 
 /// The flag that names the settings file, for those who read one.
@@ -182,6 +230,21 @@ mod tests {
             &["inspect", "a", "--stream", "s", "--shard", "1", "--count", "0"],
         ] {
             assert!(load(refused, &[]).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_watched_is_named_by_its_url() {
+        let top = |args: &[&str]| match load(&[&["top"], args].concat(), &[]) {
+            Ok(Invocation::Top(top)) => Ok((top.address.to_string(), top.interval_ms, top.once)),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(top(&[]), Ok(("127.0.0.1:4567".to_owned(), 2_000, false)));
+        let long = ["--url", "http://broker.example:80/metrics", "--interval", "500ms", "--once"];
+        assert_eq!(top(&long), Ok(("broker.example:80".to_owned(), 500, true)));
+        for refused in [&["--url", "https://a:1"][..], &["--url", "a"], &["--interval", "1ms"], &["x"]] {
+            assert!(top(refused).is_err(), "{refused:?}");
         }
     }
 
