@@ -84,7 +84,7 @@ fn sync(joined: &JoinGroupResponse, version: i16) -> SyncGroupRequest {
     request.with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("range")))
 }
 
-fn commit(group_id: &str, topic_name: &str, partition: i32, offset: i64) -> OffsetCommitRequest {
+pub fn commit(group_id: &str, topic_name: &str, partition: i32, offset: i64) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition::default()
         .with_partition_index(partition)
         .with_committed_offset(offset)

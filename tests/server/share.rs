@@ -34,7 +34,7 @@ type Said = (i64, i64, i8);
 type Got = (i64, i64, i16);
 
 /// A member with its connection and its session.
-struct Member {
+pub struct Member {
     client: Client,
     id: &'static str,
     topic_id: Uuid,
@@ -42,7 +42,7 @@ struct Member {
 }
 
 impl Member {
-    async fn join(broker: &Broker, id: &'static str, topic_id: Uuid) -> Member {
+    pub async fn join(broker: &Broker, id: &'static str, topic_id: Uuid) -> Member {
         Member::on(broker.connect().await, id, topic_id).await
     }
 
@@ -90,7 +90,7 @@ impl Member {
     }
 
     /// What is there at once; what is said goes with the request.
-    async fn fetch(&mut self, said: &[Said]) -> Vec<Got> {
+    pub async fn fetch(&mut self, said: &[Said]) -> Vec<Got> {
         acquired(&self.fetch_data(said).await)
     }
 

@@ -217,7 +217,7 @@ async fn what_would_have_been_throttled_is_counted() {
     assert_eq!(told["anabranch_stream_throttle_seconds_total{direction=\"write\",stream=\"slowed\"}"], 0.5);
 }
 
-async fn limit(client: &mut Client, client_id: &str, quota: &str, value: f64) {
+pub async fn limit(client: &mut Client, client_id: &str, quota: &str, value: f64) {
     use kafka_protocol::messages::AlterClientQuotasRequest;
     use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
     let text = crate::harness::text;
