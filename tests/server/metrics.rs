@@ -19,8 +19,8 @@ use crate::throttling::limit;
 const SHARD_0: &str = "shardId-000000000000";
 const SECOND: i64 = 1_000;
 
-/// What is rightly absent here: a store in memory is on no volume, and nothing was delivered five times.
-const ABSENT: &[&str] = &["anabranch_volume_size_bytes", "anabranch_volume_free_bytes"];
+/// What is rightly absent here: a store in memory is on no volume, and no audit log is written.
+const ABSENT: &[&str] = &["anabranch_volume_size_bytes", "anabranch_volume_free_bytes", "anabranch_audit_events_total"];
 
 /// One sample, by its labels in the order of their names.
 fn sample(told: &BTreeMap<String, f64>, series: &str) -> f64 {
