@@ -56,7 +56,10 @@ fn main() -> ExitCode {
 fn inspected(options: &Inspect) -> ExitCode {
     let outcome = inspect::run(options, &mut std::io::BufWriter::new(std::io::stdout().lock()));
     let outcome = outcome.unwrap_or_else(|error| {
-        eprintln!("anabranch: {error}");
+        // Who reads this has seen enough (`| head`): nothing to tell.
+        if !error.is_broken_pipe() {
+            eprintln!("anabranch: {error}");
+        }
         Outcome::Unreadable
     });
     ExitCode::from(outcome as u8)

@@ -183,3 +183,10 @@ fn what_is_behind_enhanced_monitoring_says_so() {
         }
     }
 }
+
+#[test]
+fn the_table_of_cloudwatchs_names_is_what_the_broker_maps() {
+    let told = fs::read_to_string(folder().join("METRICS.md")).unwrap();
+    let table = anabranch::metrics::cloudwatch::table();
+    assert!(told.contains(&table), "grafana/METRICS.md should hold\n{table}");
+}

@@ -10,7 +10,8 @@ const HTTP: &str = "127.0.0.1:4567";
 /// A block that begins with this is run after a restart.
 const RESTART: &str = "# The broker was stopped and started again.";
 /// Lines with a command of another program mention that one's flags.
-const OTHERS: [&str; 2] = ["aws --endpoint-url", "kafka-configs.sh --bootstrap-server"];
+const OTHERS: [&str; 4] =
+    ["aws --endpoint-url", "kafka-configs.sh --bootstrap-server", "docker compose", "cargo bench"];
 const BLOCK_SECONDS: &str = "60";
 
 struct Broker {
@@ -126,8 +127,11 @@ fn the_tour_does_what_it_says() {
 
 #[test]
 fn every_flag_that_is_mentioned_exists() {
-    let help = Command::new(env!("CARGO_BIN_EXE_anabranch")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
+    let help = |words: &[&str]| {
+        let told = Command::new(env!("CARGO_BIN_EXE_anabranch")).args(words).output().unwrap();
+        String::from_utf8(told.stdout).unwrap()
+    };
+    let help = [help(&["--help"]), help(&["inspect", "--help"]), help(&["top", "--help"])].concat();
     let readme = readme();
     let ours = readme.lines().filter(|line| !OTHERS.iter().any(|tool| line.contains(tool)));
     let flags: Vec<&str> = ours

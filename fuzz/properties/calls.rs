@@ -96,6 +96,7 @@ impl Bed {
             peer: ([127, 0, 0, 1], 50_000).into(),
             user_agent: None,
             request_id: self.clock.random_uuid(),
+            trace: None,
         };
         let answered = async { tokio::time::timeout(PATIENCE, dispatch(self.door.clone(), call)).await };
         self.runtime.block_on(answered).unwrap_or_else(|_| panic!("{operation} is not answered"))

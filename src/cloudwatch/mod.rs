@@ -116,7 +116,7 @@ impl Door {
 }
 
 async fn dispatch(door: Arc<Door>, call: ServiceCall) -> ServiceReply {
-    let ServiceCall { head, body, principal, request_id, .. } = call;
+    let ServiceCall { head, body, principal, request_id, trace, .. } = call;
     let opened = Request::open(&head, body);
     let protocol = match &opened {
         Ok(request) => request.protocol,
@@ -137,7 +137,7 @@ async fn dispatch(door: Arc<Door>, call: ServiceCall) -> ServiceReply {
     let answered = run(&door, row, request).await;
     let error = answered.as_ref().err().map_or("NONE", Error::code);
     if let Some(metrics) = door.metrics.get(place) {
-        metrics.observe(error, (clock.tick_micros() - started) as f64 / 1e6);
+        metrics.observe(error, (clock.tick_micros() - started) as f64 / 1e6, trace);
     }
     match answered {
         Ok(node) => protocol::answer(protocol, row.operation, &node, request_id),

@@ -79,7 +79,7 @@ impl Fixture {
         let body = body.into();
         assert!(is_claimed(&head, &body), "{path} {headers:?}");
         let peer = "127.0.0.1:1".parse().unwrap();
-        let call = ServiceCall { head, body, principal, peer, request_id: Uuid::nil() };
+        let call = ServiceCall { head, body, principal, peer, request_id: Uuid::nil(), trace: None };
         (self.door.service().handler)(call).await
     }
 

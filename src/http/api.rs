@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Failure;
 use super::event_stream::EventStream;
+use crate::metrics::TraceId;
 use crate::security::{AuthError, Principal};
 
 /// How a body is written.
@@ -57,6 +58,8 @@ pub struct Call {
     pub user_agent: Option<HeaderValue>,
     /// As the client is told in `x-amzn-RequestId`.
     pub request_id: Uuid,
+    /// Set where it is traced.
+    pub trace: Option<TraceId>,
 }
 
 /// An answer.
@@ -90,6 +93,8 @@ pub struct ServiceCall {
     pub peer: SocketAddr,
     /// As the client is told in `x-amzn-RequestId`.
     pub request_id: Uuid,
+    /// Set where it is traced.
+    pub trace: Option<TraceId>,
 }
 
 /// Its answer.

@@ -21,8 +21,10 @@ use super::api::{Api, Call, Format, Reply, Service, ServiceCall};
 use super::body::AnswerBody;
 use super::budget::Budget;
 use super::listen::Stopping;
-use super::{Failure, HttpState, codec, event_stream, sts, trace};
+use super::trace::{self, Traced};
+use super::{Failure, HttpState, codec, event_stream, sts};
 use crate::clock::Clock;
+use crate::metrics::TraceId;
 use crate::security::chunked::{self, ChunkError};
 use crate::security::{AuthError, Principal, Signed};
 
@@ -52,7 +54,8 @@ pub async fn answer(around: Around<'_>, head: &Parts, body: Bytes) -> Answer {
     let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN);
     let (state, peer) = (around.state, around.peer);
     let traced = trace::begin(state.tracer.as_deref(), head, &body);
-    let mut answer = if is_preflight { preflight(&head.headers) } else { route(around, head, body, request_id).await };
+    let asked = Asked { request_id, trace: traced.as_ref().map(Traced::trace_id) };
+    let mut answer = if is_preflight { preflight(&head.headers) } else { route(around, head, body, asked).await };
     let headers = answer.headers_mut();
     header(headers, "x-amzn-requestid", &request_id.to_string());
     if !is_preflight {
@@ -70,9 +73,17 @@ pub async fn answer(around: Around<'_>, head: &Parts, body: Bytes) -> Answer {
     answer
 }
 
-async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) -> Answer {
+/// By what a request is known outside.
+#[derive(Clone, Copy)]
+struct Asked {
+    request_id: Uuid,
+    trace: Option<TraceId>,
+}
+
+async fn route(around: Around<'_>, head: &Parts, body: Bytes, asked: Asked) -> Answer {
+    let Asked { request_id, trace } = asked;
     if let Some(service) = around.state.services.iter().find(|service| (service.claims)(head, &body)) {
-        return serve(&around, service, head, body, request_id).await;
+        return serve(&around, service, head, body, asked).await;
     }
     let content_type = content_type(&head.headers);
     let query = head.uri.query().unwrap_or_default();
@@ -91,7 +102,7 @@ async fn route(around: Around<'_>, head: &Parts, body: Bytes, request_id: Uuid) 
                 }
             };
             let user_agent = head.headers.get(USER_AGENT).cloned();
-            let call = Call { operation, format, body, principal, peer: around.peer, user_agent, request_id };
+            let call = Call { operation, format, body, principal, peer: around.peer, user_agent, request_id, trace };
             reply(&around, format, (api.handler)(call).await)
         }
         Err(answer) => {
@@ -201,7 +212,8 @@ fn reply(around: &Around<'_>, format: Format, reply: Reply) -> Answer {
 }
 
 /// The answer of a service that has protocols of its own.
-async fn serve(around: &Around<'_>, service: &Service, head: &Parts, body: Bytes, request_id: Uuid) -> Answer {
+async fn serve(around: &Around<'_>, service: &Service, head: &Parts, body: Bytes, asked: Asked) -> Answer {
+    let Asked { request_id, trace } = asked;
     let (principal, body) = match identify(around, head, service.signed_as, body) {
         Ok((principal, body)) => (Ok(principal), body),
         Err(Unidentified { error, body }) => {
@@ -209,7 +221,7 @@ async fn serve(around: &Around<'_>, service: &Service, head: &Parts, body: Bytes
             (Err(error), body)
         }
     };
-    let call = ServiceCall { head: head.clone(), body, principal, peer: around.peer, request_id };
+    let call = ServiceCall { head: head.clone(), body, principal, peer: around.peer, request_id, trace };
     let reply = (service.handler)(call).await;
     let code = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let held = around.budget.answer(reply.body.len());

@@ -10,6 +10,7 @@ use hyper::http::request::Parts;
 use uuid::Uuid;
 
 use super::aws::Answer;
+use crate::metrics::TraceId;
 use crate::traces::{Begun, Tracer, Value};
 
 /// What clients call themselves, as far as it is told.
@@ -32,6 +33,10 @@ pub fn begin<'a>(tracer: Option<&'a Tracer>, head: &Parts, body: &Bytes) -> Opti
 }
 
 impl Traced<'_> {
+    pub fn trace_id(&self) -> TraceId {
+        self.begun.trace_id()
+    }
+
     pub fn end(self, head: &Parts, answer: &Answer, peer: SocketAddr, request_id: Uuid) {
         let status = answer.status();
         let (service, method) = self.name.split_once('.').unwrap_or(("", &self.name));

@@ -68,6 +68,13 @@ pub enum InspectError {
     Output(#[from] io::Error),
 }
 
+impl InspectError {
+    /// Whether who reads the output has gone.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, InspectError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 /// Inspects and prints to `out`.
 pub fn run(options: &Inspect, out: &mut impl Write) -> Result<Outcome, InspectError> {
     let store = RocksStore::open_read_only(&options.folder)?;

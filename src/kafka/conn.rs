@@ -25,7 +25,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::clock::Clock;
-use crate::kafka::{Answer, Client, Context, Door, Running, Started, api_versions, audit, error, row, share, trace};
+use crate::kafka::{
+    Answer, Client, Context, Door, Running, Started, api_versions, audit, error, row, share,
+    trace::{self, Traced},
+};
 use crate::metrics::Metrics;
 
 /// Produce requests of one connection that are under way at once.
@@ -331,11 +334,8 @@ impl Requests {
         let door = self.door.clone();
         let answer = Box::pin(async move {
             let answer = answer.await;
-            let (metrics, name, seconds) = (&door.api_metrics[index], error::name(answer.error), begun.seconds(&door));
-            match &traced {
-                Some(traced) => metrics.observe_traced(name, seconds, traced.trace_id()),
-                None => metrics.observe(name, seconds),
-            }
+            let trace = traced.as_ref().map(Traced::trace_id);
+            door.api_metrics[index].observe(error::name(answer.error), begun.seconds(&door), trace);
             if let Some(traced) = traced {
                 trace::end(traced, answer.error);
             }

@@ -16,7 +16,7 @@ pub struct Traced {
 impl Traced {
     /// For the exemplars of `/metrics`.
     pub fn trace_id(&self) -> TraceId {
-        TraceId(u128::from_be_bytes(self.begun.trace_id))
+        self.begun.trace_id()
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Context {
 pub async fn dispatch(door: Arc<Door>, call: Call) -> Reply {
     let Some((place, row)) = row(&call.operation) else { return Reply::Whole(Err(Failure::unknown_operation())) };
     let clock = door.broker.clock().clone();
-    let (started, request_id) = (clock.tick_micros(), call.request_id);
+    let (started, request_id, trace) = (clock.tick_micros(), call.request_id, call.trace);
     let asked = audit::asked(&door, row.operation, &call);
     let answered = (row.run)(door.clone(), row, call).await;
     let error = match &answered {
@@ -56,7 +56,7 @@ pub async fn dispatch(door: Arc<Door>, call: Call) -> Reply {
         tracing::error!(%request_id, operation = row.operation, "answered with InternalFailure");
     }
     if let Some(metrics) = door.metrics.get(place) {
-        metrics.observe(error, (clock.tick_micros() - started) as f64 / 1e6);
+        metrics.observe(error, (clock.tick_micros() - started) as f64 / 1e6, trace);
     }
     if let Some(asked) = asked {
         audit::answered(&door, asked, &answered);

@@ -44,21 +44,18 @@ impl ApiExemplars {
 }
 
 impl ApiMetrics {
-    /// One answer; `error` is the protocol's name of its (first) error, or NONE.
-    pub fn observe(&self, error: &'static str, seconds: f64) {
+    /// One answer; `error` is the protocol's name of its (first) error, or NONE; `trace` is set where it is traced.
+    pub fn observe(&self, error: &'static str, seconds: f64, trace: Option<TraceId>) {
         self.seconds.observe(seconds);
+        if let Some(trace) = trace {
+            let bucket = REQUEST_SECONDS.partition_point(|bound| *bound < seconds);
+            if let Some(exemplar) = self.exemplars.buckets.lock().get_mut(bucket) {
+                *exemplar = Some(Exemplar { trace, value: seconds });
+            }
+        }
         match error {
             NONE => self.well.inc(),
             _ => self.requests.with_label_values(&[self.name, error]).inc(),
-        }
-    }
-
-    /// The same for a request that is traced.
-    pub fn observe_traced(&self, error: &'static str, seconds: f64, trace: TraceId) {
-        self.observe(error, seconds);
-        let bucket = REQUEST_SECONDS.partition_point(|bound| *bound < seconds);
-        if let Some(exemplar) = self.exemplars.buckets.lock().get_mut(bucket) {
-            *exemplar = Some(Exemplar { trace, value: seconds });
         }
     }
 }

@@ -14,8 +14,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-#[cfg(target_os = "linux")]
-use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::LabelPair;
 use prometheus::{Registry, TextEncoder};
 
@@ -24,6 +22,8 @@ pub use declare::{Declared, Kind};
 use handles::{ApiExemplars, Exemplar};
 pub use handles::{ApiMetrics, OpenConnection, ShareGroupMetrics, TraceId};
 pub use openmetrics::TextFormat;
+#[cfg(target_os = "linux")]
+use process::Process;
 pub use scrape::Scrape;
 pub use streams::{ConsumerMetrics, Direction, Operation, Records, StreamMetrics, Subscribed};
 
@@ -33,6 +33,8 @@ pub mod cloudwatch;
 mod declare;
 mod handles;
 mod openmetrics;
+#[cfg(target_os = "linux")]
+mod process;
 mod scrape;
 mod streams;
 
@@ -93,7 +95,7 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS])
             .set(1);
         #[cfg(target_os = "linux")]
-        if let Err(error) = registry.register(Box::new(ProcessCollector::for_self())) {
+        if let Err(error) = registry.register(Box::new(Process::this())) {
             tracing::warn!(%error, "no process metrics");
         }
         Arc::new(Metrics {
@@ -115,7 +117,7 @@ impl Metrics {
     pub fn declared() -> Vec<Declared> {
         let mut declared = Metrics::new(0).series.declared();
         #[cfg(target_os = "linux")]
-        declared.extend(declare::declared_of_process(&ProcessCollector::for_self()));
+        declared.extend(declare::declared_of_process(&Process::this()));
         declared
     }
 

@@ -200,9 +200,9 @@ mod tests {
     fn counters_units_and_exemplars_are_told_as_openmetrics_has_them() {
         let metrics = Metrics::new(10);
         let fetch = metrics.api("Fetch");
-        fetch.observe_traced("NONE", 0.0002, TraceId(0xabc));
-        fetch.observe_traced("NONE", 99.0, TraceId(0xdef));
-        fetch.observe("NONE", 0.2);
+        fetch.observe("NONE", 0.0002, Some(TraceId(0xabc)));
+        fetch.observe("NONE", 99.0, Some(TraceId(0xdef)));
+        fetch.observe("NONE", 0.2, None);
         metrics.store_commit(0.00002, 1);
         metrics.stream("a\"b\\c\nd").incoming(crate::model::ids::ShardOrdinal(0), 1, 2);
         let text = metrics.render(TextFormat::OpenMetrics, |_| ());

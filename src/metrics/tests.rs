@@ -46,8 +46,8 @@ fn count(text: &str, prefix: &str) -> usize {
 #[test]
 fn everything_declared_appears() {
     let metrics = Metrics::new(10);
-    metrics.api("Produce").observe("NONE", 0.002);
-    metrics.operation("PutRecords").observe("ResourceNotFoundException", 0.002);
+    metrics.api("Produce").observe("NONE", 0.002, None);
+    metrics.operation("PutRecords").observe("ResourceNotFoundException", 0.002, None);
     let orders = metrics.stream("orders");
     orders.enable_shard_level(&SHARD_LEVEL.map(str::to_owned).into());
     orders.incoming(SHARD, 1, 1);
@@ -55,7 +55,7 @@ fn everything_declared_appears() {
     orders.iterator_age(SHARD, 1, 0);
     orders.throttled(Direction::Read, SHARD, false);
     orders.consumer("app").event(1, 1, 1, 0);
-    metrics.cloudwatch_operation("PutMetricData").observe("NONE", 0.002);
+    metrics.cloudwatch_operation("PutMetricData").observe("NONE", 0.002, None);
     metrics.audit_lost(1);
     drop(metrics.connection_opened());
     metrics.connection_refused("too_many");
@@ -99,9 +99,9 @@ fn everything_declared_appears() {
 fn requests_are_counted_by_error_and_timed() {
     let metrics = Metrics::new(10);
     let produce = metrics.api("Produce");
-    produce.observe("NONE", 0.0002);
-    produce.observe("NONE", 40.0);
-    produce.observe("CORRUPT_MESSAGE", 0.0002);
+    produce.observe("NONE", 0.0002, None);
+    produce.observe("NONE", 40.0, None);
+    produce.observe("CORRUPT_MESSAGE", 0.0002, None);
     let text = metrics.render(TextFormat::Prometheus, |_| ());
     let requests =
         |error: &str| value(&text, &format!("anabranch_kafka_requests_total{{api=\"Produce\",error=\"{error}\"}}"));

@@ -1,5 +1,7 @@
 //! What a span is, and its client's context.
 
+use crate::metrics::TraceId;
+
 /// What a span knows from the beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
@@ -9,6 +11,13 @@ pub struct Begun {
     pub at_ms: i64,
     /// Of the clock that never goes back.
     pub tick_micros: i64,
+}
+
+impl Begun {
+    /// For the exemplars of `/metrics`.
+    pub fn trace_id(&self) -> TraceId {
+        TraceId(u128::from_be_bytes(self.trace_id))
+    }
 }
 
 /// A request that was answered.

@@ -370,5 +370,6 @@ pub async fn metrics(server: &Server) -> BTreeMap<String, f64> {
     socket.read_to_string(&mut answer).await.unwrap();
     let series =
         |line: &str| line.rsplit_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
-    answer.lines().filter(|line| !line.starts_with('#')).filter_map(series).collect()
+    let (_head, body) = answer.split_once("\r\n\r\n").unwrap();
+    body.lines().filter(|line| !line.starts_with('#')).filter_map(series).collect()
 }

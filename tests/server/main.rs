@@ -25,4 +25,5 @@ mod share;
 mod subscribe;
 mod table;
 mod throttling;
+mod tools;
 mod traces;

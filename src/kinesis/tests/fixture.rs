@@ -97,6 +97,7 @@ impl Fixture {
             peer: ([127, 0, 0, 1], 50_000).into(),
             user_agent: None,
             request_id: Uuid::nil(),
+            trace: None,
         };
         dispatch::dispatch(self.door.clone(), call).await
     }
