@@ -240,12 +240,12 @@ impl Broker {
         // Of a segment before it, which a trim to the log's end has left open, nothing may be there any more.
         let mut next = sieve.log_start;
         while let Some(segment) = partition.closed_from(next).filter(|segment| segment.first_offset < sieve.until) {
-            if segment.bytes >= SMALL_SEGMENT_BYTES.min(segment_bytes) {
-                if let Some(behind) = self.walk_past(partition, &sieve, &segment, walk.clone()).await? {
-                    walk = behind;
-                    next = segment.end_offset;
-                    continue;
-                }
+            if segment.bytes >= SMALL_SEGMENT_BYTES.min(segment_bytes)
+                && let Some(behind) = self.walk_past(partition, &sieve, &segment, walk.clone()).await?
+            {
+                walk = behind;
+                next = segment.end_offset;
+                continue;
             }
             next = segment.first_offset;
             while next < segment.end_offset.min(sieve.until) {

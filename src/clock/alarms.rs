@@ -16,11 +16,13 @@ pub struct Alarms<K> {
     earlier: Notify,
 }
 
-impl<K: Ord + Clone> Alarms<K> {
-    pub fn new() -> Alarms<K> {
+impl<K> Default for Alarms<K> {
+    fn default() -> Alarms<K> {
         Alarms { entries: Mutex::new(BTreeSet::new()), earlier: Notify::new() }
     }
+}
 
+impl<K: Ord + Clone> Alarms<K> {
     /// Sees to it that `key` is due at `at` or before. One that stands earlier is left: who looks then sets it anew.
     pub fn set(&self, scheduled: &mut Option<i64>, at: i64, key: &K) {
         if scheduled.is_some_and(|scheduled| scheduled <= at) {
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_thing_has_one_alarm_that_only_moves_to_earlier() {
-        let alarms = Alarms::new();
+        let alarms = Alarms::default();
         let (mut a, mut b) = (None, None);
         alarms.set(&mut a, 20, &"a");
         alarms.set(&mut a, 30, &"a");
@@ -100,7 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_woken_by_an_earlier_one() {
-        let (clock, alarms) = (Clock::manual(0), Alarms::new());
+        let (clock, alarms) = (Clock::manual(0), Alarms::default());
         alarms.set(&mut None, 50, &"late");
         alarms.next(&clock, None).await;
         let (wait, set) = (alarms.next(&clock, Some(100)), async { alarms.set(&mut None, 20, &"early") });

@@ -349,7 +349,7 @@ impl Group {
 fn upgraded(step: &Step, classic: &Classic) -> Result<Consumer, GroupError> {
     match classic.state() {
         State::Dead => Err(GroupError::CoordinatorNotAvailable),
-        State::Empty => Ok(Consumer::new()),
+        State::Empty => Ok(Consumer::default()),
         State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
             if !step.settings.migration.upgrades() {
                 return Err(GroupError::GroupIdNotFound);

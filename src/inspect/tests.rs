@@ -495,11 +495,10 @@ fn a_block_that_rots_costs_what_lies_in_it_and_nothing_else() {
     for (name, mut content) in files(folder.path()) {
         // Only files of the log hold such runs.
         let run = [b'x'; 50_000];
-        if let Some(at) = content.windows(run.len()).position(|bytes| bytes == run).filter(|_| planted == 0) {
-            if name.ends_with(".sst") {
-                content[at] ^= 1;
-                planted += 1;
-            }
+        let found = content.windows(run.len()).position(|bytes| bytes == run).filter(|_| planted == 0);
+        if let Some(at) = found.filter(|_| name.ends_with(".sst")) {
+            content[at] ^= 1;
+            planted += 1;
         }
         fs::write(rotten.path().join(name), content).unwrap();
     }

@@ -85,7 +85,7 @@ pub enum End {
     /// It has ended that way already: the producer's pair.
     Already(ProducerEpoch),
     /// To be stored, then [finished](Transaction::finish).
-    Begun(Ending),
+    Begun(Box<Ending>),
     /// As in [`Init`].
     NeedsProducerId,
 }
@@ -345,7 +345,7 @@ impl Transaction {
     fn begin_end(&mut self, commit: bool, rules: EndRules, fresh_id: Option<i64>, now_ms: i64) -> End {
         let current = self.producer;
         match rules {
-            EndRules::SameEpoch => End::Begun(self.begin_with(commit, current, current, self.last, now_ms)),
+            EndRules::SameEpoch => End::Begun(Box::new(self.begin_with(commit, current, current, self.last, now_ms))),
             EndRules::NextEpoch => {
                 let marker = current.next();
                 let after = match (current.is_exhausted(), fresh_id) {
@@ -353,7 +353,7 @@ impl Transaction {
                     (true, Some(producer_id)) => ProducerEpoch { producer_id, epoch: 0 },
                     (true, None) => return End::NeedsProducerId,
                 };
-                End::Begun(self.begin_with(commit, marker, after, Some(current), now_ms))
+                End::Begun(Box::new(self.begin_with(commit, marker, after, Some(current), now_ms)))
             }
         }
     }

@@ -519,7 +519,7 @@ async fn members_are_assigned_listed_and_missed() {
         client.call(request, 1).await.groups.remove(0)
     };
     let told = described(&mut client).await;
-    let mut partitions: Vec<i32> = told.members.iter().flat_map(|member| assigned_to(member)).collect();
+    let mut partitions: Vec<i32> = told.members.iter().flat_map(assigned_to).collect();
     partitions.sort_unstable();
     assert_eq!((told.members.len(), &*told.assignor_name, partitions), (2, "simple", vec![0, 1]));
 

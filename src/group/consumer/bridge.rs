@@ -250,10 +250,12 @@ impl Consumer {
         if stored.protocol_type.as_deref() != Some(CONSUMER_PROTOCOL_TYPE) {
             return Err(GroupError::GroupIdNotFound);
         }
-        let mut group = Consumer::new();
-        group.group_epoch = stored.generation;
-        group.assignment_epoch = stored.generation;
-        group.head_changed = true;
+        let mut group = Consumer {
+            group_epoch: stored.generation,
+            assignment_epoch: stored.generation,
+            head_changed: true,
+            ..Consumer::default()
+        };
         for member in stored.members {
             group.adopt(step, member, stored.protocol.as_deref(), stored.generation)?;
         }

@@ -180,7 +180,7 @@ impl Changes {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Consumer {
     group_epoch: i32,
     assignment_epoch: i32,
@@ -208,25 +208,6 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub fn new() -> Consumer {
-        Consumer {
-            group_epoch: 0,
-            assignment_epoch: 0,
-            members: IndexMap::new(),
-            static_members: HashMap::new(),
-            holders: HashMap::new(),
-            subscribed: BTreeMap::new(),
-            metadata_hash: 0,
-            topics_version: None,
-            regexes: BTreeMap::new(),
-            bytes: 0,
-            dead: false,
-            head_changed: false,
-            members_changed: BTreeSet::new(),
-            armed: None,
-        }
-    }
-
     pub fn state(&self) -> ConsumerState {
         if self.dead {
             ConsumerState::Dead

@@ -73,10 +73,12 @@ impl Consumer {
 
     /// A group as it was stored. Its members' sessions begin anew, so that they can go on as if nothing had been.
     pub fn load(step: &Step, head: StoredConsumer, members: Vec<(String, StoredConsumerMember)>) -> Consumer {
-        let mut group = Consumer::new();
-        group.group_epoch = head.group_epoch;
-        group.assignment_epoch = head.assignment_epoch;
-        group.metadata_hash = head.metadata_hash;
+        let mut group = Consumer {
+            group_epoch: head.group_epoch,
+            assignment_epoch: head.assignment_epoch,
+            metadata_hash: head.metadata_hash,
+            ..Consumer::default()
+        };
         for (member_id, stored) in members {
             let mut member = Member::from(stored);
             if member.state == MemberState::UnrevokedPartitions && member.classic.is_none() {

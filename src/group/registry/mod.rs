@@ -111,7 +111,7 @@ impl Groups {
             settings,
             groups: DashMap::new(),
             configs: RwLock::new(BTreeMap::new()),
-            alarms: Alarms::new(),
+            alarms: Alarms::default(),
         });
         groups.load_configs()?;
         let mut members = groups.stored_members()?;

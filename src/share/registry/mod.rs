@@ -83,7 +83,8 @@ impl Shares {
     /// Loads what is stored. Members go on in the epoch they were in; their sessions begin now.
     pub fn open(broker: Arc<Broker>, names: Arc<Groups>, settings: ShareSettings) -> Result<Arc<Shares>, StoreError> {
         let clock = broker.clock().clone();
-        let shares = Arc::new(Shares { broker, names, clock, settings, groups: DashMap::new(), alarms: Alarms::new() });
+        let shares =
+            Arc::new(Shares { broker, names, clock, settings, groups: DashMap::new(), alarms: Alarms::default() });
         shares.load()?;
         Ok(shares)
     }

@@ -47,7 +47,7 @@ impl Transactions {
                     End::Begun(ending) => {
                         let after = ending.after.producer();
                         let how = if commit { COMMIT } else { ABORT };
-                        Step::Ending(after, self.run_end(shared, entry, ending, how))
+                        Step::Ending(after, self.run_end(shared, entry, *ending, how))
                     }
                     End::NeedsProducerId => Step::NeedsProducerId,
                 })

@@ -75,7 +75,7 @@ impl Transactions {
             clock,
             settings,
             transactions: DashMap::new(),
-            alarms: Alarms::new(),
+            alarms: Alarms::default(),
         });
         for (key, value) in transactions.broker.scan_meta(&stored::prefix())? {
             let id: Arc<str> = Arc::from(stored::parse_key(&key)?);

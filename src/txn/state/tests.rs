@@ -22,7 +22,7 @@ fn ongoing(epoch: i16) -> Transaction {
 
 fn begin(transaction: &mut Transaction, producer: ProducerEpoch, commit: bool, rules: EndRules) -> Ending {
     match transaction.end(producer, commit, rules, Some(FRESH), 20) {
-        Ok(End::Begun(ending)) => ending,
+        Ok(End::Begun(ending)) => *ending,
         other => panic!("{other:?}"),
     }
 }
@@ -270,7 +270,7 @@ proptest! {
                         Ok(End::Begun(ending)) => {
                             prop_assert_eq!(last, Some(client));
                             let after = ending.after.producer();
-                            transaction.finish(ending, stored);
+                            transaction.finish(*ending, stored);
                             if stored {
                                 clients[client] = Some(after);
                             } else {

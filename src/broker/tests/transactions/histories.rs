@@ -354,9 +354,12 @@ impl Run {
     }
 }
 
+/// `(producer, first, last)`.
+type Abort = (i64, Offset, Offset);
+
 impl Shadow {
-    /// Where open transactions begin, by producer; those aborted: `(producer, first, last)`.
-    fn transactions(&self) -> (HashMap<i64, Offset>, Vec<(i64, Offset, Offset)>) {
+    /// Where open transactions begin, by producer; those aborted.
+    fn transactions(&self) -> (HashMap<i64, Offset>, Vec<Abort>) {
         let (mut open, mut aborted) = (HashMap::new(), Vec::new());
         for copied in self.batches.iter().filter(|copied| copied.transactional) {
             match copied.marker {

@@ -26,7 +26,7 @@ impl Fixture {
     pub fn new() -> Fixture {
         let settings = GroupSettings::default();
         Fixture {
-            group: Consumer::new(),
+            group: Consumer::default(),
             topics: TestTopics::default(),
             config: settings.consumer,
             settings,
