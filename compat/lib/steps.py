@@ -378,7 +378,7 @@ class Steps:
             return
         raise Failed("a second deletion was not refused")
 
-    def all(self, also):
+    def all(self, also=None):
         print(f"version {self.client.version}", flush=True)
         self.step("metadata", self.metadata)
         if self.failed:
@@ -393,11 +393,11 @@ class Steps:
         self.step("commit", self.commit)
         self.step("restart", self.restart)
         self.step("delete", self.delete)
-        for name, action in also.items():
+        for name, action in (also or {}).items():
             self.step(name, action, self)
 
 
-def run(make_client, also={}):
+def run(make_client, also=None):
     """Runs all steps with the client that `make_client(bootstrap)` gives, and those that are this client's alone: `also`,
     functions by name that are given these steps. Ends the process."""
     bootstrap = os.environ["BOOTSTRAP"]
