@@ -157,9 +157,12 @@ class Tools(jobs.Job):
     # TransactionalMessageCopier.
 
     def copier_program(self, source, target, transactional_id, *arguments):
+        # A copier asks for its committed position before it takes its transactional id over. When the one before it was
+        # killed after it had sent its offsets, that position is unstable until the transaction times out, and the
+        # consumer gives up after 60 s, which is the default of the timeout as well.
         return self.tool("TransactionalMessageCopier", "--broker-list", BOOTSTRAP, "--input-topic", source, "--output-topic",
                          target, "--consumer-group", target, "--transactional-id", transactional_id,
-                         "--transaction-size", 50, "--enable-random-aborts", *arguments)
+                         "--transaction-size", 50, "--transaction-timeout", 20_000, "--enable-random-aborts", *arguments)
 
     @staticmethod
     def processed(program):
