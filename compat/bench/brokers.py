@@ -55,12 +55,15 @@ def go(folder):
     return shell(f'. "{LIB}/go.sh"; go_program "{folder}"; echo "$program"')
 
 
-def crate(name, version, *features):
+def crate(name, version, *features, toolchain=None):
+    """A program that is built from its source; with a compiler of its own if it needs a newer one than this project."""
     root = CACHE / f"{name}-{version}"
     if not (root / "bin" / name).exists():
+        cargo = ["rustup", "run", "--install", toolchain, "cargo"] if toolchain else ["cargo"]
         arguments = ["--no-default-features", "--features", ",".join(features)] if features else []
-        subprocess.run(["cargo", "install", "--quiet", "--locked", "--root", root, name, "--version", version, *arguments],
-                       check=True, stdout=subprocess.DEVNULL)
+        environment = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
+        subprocess.run([*cargo, "install", "--quiet", "--locked", "--root", root, name, "--version", version, *arguments],
+                       check=True, stdout=subprocess.DEVNULL, env=environment)
     return root / "bin" / name
 
 
@@ -206,7 +209,7 @@ class Nisshi(Broker):
     name = "nisshi"
 
     def fetch(self):
-        self.binary = crate("nisshi", "0.8.1", "libsql")
+        self.binary = crate("nisshi", "0.8.1", "libsql", toolchain="1.96.0")
 
     def command(self):
         return [self.binary, "broker", "--listener-url", f"tcp://{self.kafka}", "--advertised-listener-url",

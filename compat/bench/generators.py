@@ -1,4 +1,4 @@
-"""The load generators, none of them ours: librdkafka's rdkafka_performance and Apache Kafka's own programs."""
+"""The load generators: librdkafka's rdkafka_performance, Apache Kafka's own programs, and others' clients in `clients/`."""
 
 import json
 import os
@@ -56,6 +56,11 @@ def said(process):
     return output
 
 
+def clients(*arguments):
+    """What a load of `clients/` found."""
+    return json.loads(said(started([brokers.go(brokers.HERE / "clients"), *arguments])).splitlines()[-1])
+
+
 def properties(settings):
     return [word for key, value in settings.items() for word in ("-X", f"{key}={value}")]
 
@@ -69,17 +74,17 @@ class Rdkafka:
     def start(self, *arguments):
         return started([self.program, *arguments], **self.options)
 
-    def producer(self, broker, topic, records, size, acks=-1, codec="none", partition=None, rate=None, latency=None, **more):
+    def producer(self, broker, topic, records, size, acks=-1, codec="none", **more):
         settings = {"linger.ms": 5, "batch.size": 1_000_000, "queue.buffering.max.messages": 1_000_000,
                     "queue.buffering.max.kbytes": 1 << 18, "message.max.bytes": 1_000_000, **more}
         return self.start("-P", "-b", broker.kafka, "-t", topic, "-c", records, "-s", size, "-a", acks, "-z", codec,
-                          *([] if partition is None else ["-p", partition]), *([] if rate is None else ["-r", rate]),
-                          *(["-l"] if latency else []), *properties(settings))
+                          *properties(settings))
 
-    def consumer(self, broker, topic, records, start="earliest", latency=None, **more):
+    def consumer(self, broker, topic, records, start="earliest", **more):
+        # Quiet, or it tells of every end of a partition, and waits when nobody reads that meanwhile.
         settings = {"auto.offset.reset": start, "queued.max.messages.kbytes": 1 << 18, **more}
-        return self.start("-G", f"bench-{topic}-{start}", "-b", broker.kafka, "-t", topic, "-c", records,
-                          *(["-l", "-A", latency] if latency else []), *properties(settings))
+        return self.start("-q", "-G", f"bench-{topic}-{start}", "-b", broker.kafka, "-t", topic, "-c", records,
+                          *properties(settings))
 
     @staticmethod
     def assigned(process):

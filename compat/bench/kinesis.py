@@ -10,10 +10,11 @@ import socket
 import time
 
 import brokers
-from generators import Failed, said, started
-from loads import Load, Result, name, quantiles
+from generators import Failed, clients
+from loads import DELAY, Load, Result, name, quantiles
 
 EVERY = tuple(brokers.KINESIS)
+RATE = ("records/s", "CPU-s/GiB")
 CONNECTIONS = 4
 SHARDS = 4
 RECORDS_A_CALL = 500
@@ -148,20 +149,19 @@ def get_records(seconds):
 def fan_out(consumers, rate, seconds):
     """Subscribers of the AWS SDK for Go, each with every record; delay from before its put until it is delivered."""
     def run(broker, stream):
-        program = brokers.go(brokers.HERE / "clients")
-        words = [program, "fanout", f"http://{broker.http}", stream, consumers, rate, seconds]
-        found = json.loads(said(started(words)).splitlines()[-1])
+        found = clients("fanout", f"http://{broker.http}", stream, consumers, rate, seconds)
         return Result({"p50 ms": found["p50_ms"], "p99 ms": found["p99_ms"], "delivered": found["delivered"] / found["due"]},
                       found["delivered"] * RECORD_BYTES)
     # Only these may have 50 consumers.
-    return {"run": run, "prepare": lambda broker: create(broker, StreamModeDetails={"StreamMode": "ON_DEMAND"})}
+    return {"run": run, "prepare": lambda broker: create(broker, StreamModeDetails={"StreamMode": "ON_DEMAND"}),
+            "headline": DELAY}
 
 
 def all_loads(scale):
     seconds = max(8 * scale, 2)
     return [
-        Load("put-records", "500 x 1 KiB a call, 4 connections, 4 shards", EVERY, put_records(seconds), create),
-        Load("get-records", "all of that", EVERY, **get_records(seconds)),
+        Load("put-records", "500 x 1 KiB a call, 4 connections, 4 shards", EVERY, put_records(seconds), create, headline=RATE),
+        Load("get-records", "all of that", EVERY, **get_records(seconds), headline=RATE),
         # The peers have five consumers a stream, or none.
         Load("fan-out", "50 consumers, 1,000 records/s", ("anabranch",), **fan_out(50, 1_000, max(int(10 * scale), 4))),
     ]

@@ -6,6 +6,10 @@ import time
 from dataclasses import dataclass
 
 
+RATE = ("MB/s", "CPU-s/GiB")
+DELAY = ("p50 ms", "p99 ms")
+
+
 @dataclass
 class Result:
     """What one run of a load gave: figures by their column, and how many bytes of payload they cost."""
@@ -27,6 +31,8 @@ class Load:
     long: bool = False
     # The load measures the start itself, so the broker is given unstarted.
     unstarted: bool = False
+    # The columns that the summary shows; the first tells which peer is the best.
+    headline: tuple = RATE
 
 
 def name(prefix="bench"):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from dataclasses import dataclass
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -55,6 +56,16 @@ def written_bytes(pid):
         except OSError:
             pass
     return total
+
+
+def quiet(pid, patience_seconds=30):
+    """Waits until it does next to nothing, so that what one load has left to do is not counted to the next."""
+    until = time.monotonic() + patience_seconds
+    while time.monotonic() < until:
+        before = cpu_seconds(pid)
+        time.sleep(0.5)
+        if cpu_seconds(pid) - before <= 0.03:
+            return
 
 
 @dataclass

@@ -1,6 +1,7 @@
 // Loads that need many clients at once, in one process.
 //
 //	clients connections BOOTSTRAP TOPIC CLIENTS SECONDS
+//	clients latency BOOTSTRAP TOPIC RECORDS_PER_SECOND WARM_SECONDS SECONDS
 //	clients fanout ENDPOINT STREAM CONSUMERS RECORDS_PER_SECOND SECONDS
 //
 // The last line of the output is one JSON object.
@@ -25,16 +26,18 @@ func number(argument string) int {
 	return value
 }
 
-// tell prints the quantiles of the delays, beside what else there is to say.
-func tell(delays []time.Duration, more map[string]any) {
+// milliseconds is a quantile of the delays, which it sorts.
+func milliseconds(delays []time.Duration, part float64) float64 {
 	if len(delays) == 0 {
 		log.Fatal("nothing was measured")
 	}
 	slices.Sort(delays)
-	at := func(part float64) float64 {
-		return float64(delays[min(int(float64(len(delays))*part), len(delays)-1)]) / float64(time.Millisecond)
-	}
-	more["p50_ms"], more["p99_ms"], more["p999_ms"] = at(0.5), at(0.99), at(0.999)
+	return float64(delays[min(int(float64(len(delays))*part), len(delays)-1)]) / float64(time.Millisecond)
+}
+
+// tell prints the quantiles of the delays, beside what else there is to say.
+func tell(delays []time.Duration, more map[string]any) {
+	more["p50_ms"], more["p99_ms"], more["p999_ms"] = milliseconds(delays, 0.5), milliseconds(delays, 0.99), milliseconds(delays, 0.999)
 	if err := json.NewEncoder(os.Stdout).Encode(more); err != nil {
 		log.Fatal(err)
 	}
@@ -46,11 +49,14 @@ func main() {
 	switch {
 	case len(arguments) == 5 && arguments[0] == "connections":
 		connections(ctx, arguments[1], arguments[2], number(arguments[3]), time.Duration(number(arguments[4]))*time.Second)
+	case len(arguments) == 6 && arguments[0] == "latency":
+		latency(ctx, arguments[1], arguments[2], number(arguments[3]), time.Duration(number(arguments[4]))*time.Second,
+			time.Duration(number(arguments[5]))*time.Second)
 	case len(arguments) == 6 && arguments[0] == "fanout":
 		fanOut(ctx, arguments[1], arguments[2], number(arguments[3]), number(arguments[4]),
 			time.Duration(number(arguments[5]))*time.Second)
 	default:
-		fmt.Fprintln(os.Stderr, "connections BOOTSTRAP TOPIC CLIENTS SECONDS | fanout ENDPOINT STREAM CONSUMERS RATE SECONDS")
+		fmt.Fprintln(os.Stderr, "connections BOOTSTRAP TOPIC CLIENTS SECONDS | latency BOOTSTRAP TOPIC RATE WARM SECONDS | fanout ENDPOINT STREAM CONSUMERS RATE SECONDS")
 		os.Exit(2)
 	}
 }
