@@ -122,13 +122,19 @@ def together(work, calls):
 
 
 def put_records(seconds):
+    def prepare(broker):
+        # Machines that compile what they often do need some of it first.
+        warm = create(broker)
+        together(put, [(broker.http, warm, seconds / 4, seed) for seed in range(CONNECTIONS)])
+        return create(broker)
+
     def run(broker, stream):
         found = together(put, [(broker.http, stream, seconds, seed) for seed in range(CONNECTIONS)])
         records = RECORDS_A_CALL * sum(answered for answered, _, _ in found)
         half, most = quantiles([one for _, _, took in found for one in took], 0.5, 0.99)
         return Result({"records/s": records / max(spent for _, spent, _ in found), "p50 ms": half * 1000,
                        "p99 ms": most * 1000}, records * RECORD_BYTES)
-    return run
+    return {"run": run, "prepare": prepare}
 
 
 def get_records(seconds):
@@ -151,7 +157,7 @@ def fan_out(consumers, rate, seconds):
     def run(broker, stream):
         found = clients("fanout", f"http://{broker.http}", stream, consumers, rate, seconds)
         return Result({"p50 ms": found["p50_ms"], "p99 ms": found["p99_ms"], "delivered": found["delivered"] / found["due"]},
-                      found["delivered"] * RECORD_BYTES)
+                      found["delivered"] * 100)
     # Only these may have 50 consumers.
     return {"run": run, "prepare": lambda broker: create(broker, StreamModeDetails={"StreamMode": "ON_DEMAND"}),
             "headline": DELAY}
@@ -160,8 +166,8 @@ def fan_out(consumers, rate, seconds):
 def all_loads(scale):
     seconds = max(8 * scale, 2)
     return [
-        Load("put-records", "500 x 1 KiB a call, 4 connections, 4 shards", EVERY, put_records(seconds), create, headline=RATE),
+        Load("put-records", "500 x 1 KiB a call, 4 connections, 4 shards", EVERY, **put_records(seconds), headline=RATE),
         Load("get-records", "all of that", EVERY, **get_records(seconds), headline=RATE),
         # The peers have five consumers a stream, or none.
-        Load("fan-out", "50 consumers, 1,000 records/s", ("anabranch",), **fan_out(50, 1_000, max(int(10 * scale), 4))),
+        Load("fan-out", "50 consumers, 1,000 records/s of 100 B", ("anabranch",), **fan_out(50, 1_000, max(int(10 * scale), 4))),
     ]

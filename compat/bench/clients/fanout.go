@@ -21,9 +21,13 @@ import (
 // Puts a second; each carries its share of the records.
 const putsPerSecond = 100
 
+// Small, since the SDK would take more than a processor to decode 50 times a megabyte a second.
+const fanOutBytes = 100
+
 // fanOut puts records at a fixed rate and subscribes so many registered consumers to every shard. A record carries the
 // moment before its put; its delay ends when a consumer has the event that brings it.
 func fanOut(ctx context.Context, endpoint, stream string, consumers, rate int, lasting time.Duration) {
+	uncollected()
 	client := kinesis.New(kinesis.Options{
 		HTTPClient:   &http.Client{Transport: ownBody{&http.Transport{}}},
 		Region:       "us-east-1",
@@ -113,7 +117,7 @@ func puts(ctx context.Context, client *kinesis.Client, stream string, rate int, 
 	for ticker := time.NewTicker(time.Second / putsPerSecond); time.Since(began) < lasting; <-ticker.C {
 		var records []types.PutRecordsRequestEntry
 		for due := int(time.Since(began).Seconds() * float64(rate)); put+len(records) < due && len(records) < 500; {
-			data := make([]byte, recordBytes)
+			data := make([]byte, fanOutBytes)
 			binary.BigEndian.PutUint64(data, uint64(time.Now().UnixNano()))
 			records = append(records, types.PutRecordsRequestEntry{
 				Data: data, PartitionKey: aws.String(fmt.Sprint(put + len(records)))})

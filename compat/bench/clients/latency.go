@@ -7,7 +7,6 @@ import (
 	"log"
 	"net"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,9 +25,7 @@ const bareLasting = 2 * time.Second
 // producer until the consumer has it. A rate of nothing sends one record at a time: the next when the last has arrived.
 // What is sent while it warms is not counted.
 func latency(ctx context.Context, bootstrap, topic string, rate int, warm, lasting time.Duration) {
-	// The collector would be seen in the delays. A run makes about a gigabyte at most.
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(2 << 30)
+	uncollected()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	check(err)

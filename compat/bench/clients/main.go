@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
@@ -24,6 +25,12 @@ func number(argument string) int {
 		log.Fatal(err)
 	}
 	return value
+}
+
+// uncollected keeps the garbage collector out of the delays: a run makes some gigabytes at most.
+func uncollected() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(4 << 30)
 }
 
 // milliseconds is a quantile of the delays, which it sorts.
