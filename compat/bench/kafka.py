@@ -16,6 +16,8 @@ SYNCED = tuple(brokers.SYNCED)
 WHOLE = ("anabranch", "kafka")
 MB, MIB = 1_000_000, 1 << 20
 PARTITIONS = 16
+# Kafka refuses requests that make 10,000 records of metadata.
+PARTITIONS_A_REQUEST = 5_000
 # Before latencies count. A JVM needs most of it.
 WARM_SECONDS = 10
 
@@ -26,12 +28,19 @@ def admin(broker):
 
 
 def create(broker, partitions=PARTITIONS, topics=1):
-    """New topics; the name of the first."""
-    from confluent_kafka.admin import NewTopic
+    """New topics: their names, or the name of the only one."""
+    from confluent_kafka.admin import NewPartitions, NewTopic
     made, asking = [name() for _ in range(topics)], admin(broker)
-    for at in range(0, topics, 100):
-        wanted = [NewTopic(one, partitions, 1) for one in made[at:at + 100]]
-        for answer in asking.create_topics(wanted, operation_timeout=120, request_timeout=120).values():
+    patience = {"operation_timeout": 120, "request_timeout": 120}
+    first = min(partitions, PARTITIONS_A_REQUEST)
+    at_once = max(PARTITIONS_A_REQUEST // partitions, 1)
+    for at in range(0, topics, at_once):
+        wanted = [NewTopic(one, first, 1) for one in made[at:at + at_once]]
+        for answer in asking.create_topics(wanted, **patience).values():
+            answer.result()
+    for total in range(first, partitions, PARTITIONS_A_REQUEST):
+        more = min(total + PARTITIONS_A_REQUEST, partitions)
+        for answer in asking.create_partitions([NewPartitions(one, more) for one in made], **patience).values():
             answer.result()
     return made if topics > 1 else made[0]
 

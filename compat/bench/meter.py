@@ -64,7 +64,7 @@ def quiet(pid, patience_seconds=30):
     while time.monotonic() < until:
         before = cpu_seconds(pid)
         time.sleep(0.5)
-        if cpu_seconds(pid) - before <= 0.03:
+        if cpu_seconds(pid) - before <= 0.05:
             return
 
 
