@@ -116,8 +116,21 @@ class Broker:
             self.process = subprocess.Popen([str(word) for word in self.command()], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, start_new_session=True, env=os.environ | self.environment)
 
+    def ended(self):
+        return self.process.poll() is not None
+
+    def last_words(self):
+        """Of one that has ended by itself."""
+        if not self.process or not self.ended():
+            return ""
+        return f"; it had ended with {self.process.returncode}: {(self.folder / 'log').read_text(errors='replace')[-300:].strip()}"
+
+    def acknowledge(self, topic, seconds=READY_SECONDS):
+        """Returns with the first record that is acknowledged from now on."""
+        wire.first_acknowledgement(self.kafka, topic, seconds, self.ended)
+
     def ready(self):
-        wire.first_acknowledgement(self.kafka, "ready", READY_SECONDS)
+        self.acknowledge("ready")
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
@@ -128,7 +141,7 @@ class Broker:
             self.process.wait()
 
     def close(self):
-        if self.process and self.process.poll() is None:
+        if self.process and not self.ended():
             self.stop()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -238,7 +251,7 @@ class KinesisOnly(Broker):
                 connection.getresponse()
                 return
             except OSError:
-                if time.monotonic() > until or self.process.poll() is not None:
+                if time.monotonic() > until or self.ended():
                     raise
                 time.sleep(0.01)
 

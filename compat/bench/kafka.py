@@ -222,7 +222,7 @@ def partitions(count):
         broker.stop()
         with Stopwatch() as starting:
             broker.spawn()
-            wire.first_acknowledgement(broker.kafka, topics[-1], 300)
+            broker.acknowledge(topics[-1], 300)
         return Result({"create s": creating.seconds, "idle MB more": made - empty, "produce s": producing.seconds,
                        "used MB more": used - empty, "restart to ack s": starting.seconds,
                        "restarted MB more": resident_mb() - empty})
@@ -290,7 +290,7 @@ def transactions(count, records=100):
 def start_empty(broker, _):
     with Stopwatch() as watch:
         broker.spawn()
-        wire.first_acknowledgement(broker.kafka, "first")
+        broker.acknowledge("first")
     time.sleep(1)
     return Result({"to ack ms": watch.seconds * 1000, "idle MB": meter.resident_bytes(broker.pid) / MB})
 
@@ -309,7 +309,7 @@ def start_full(gib):
             broker.stop(how)
             with Stopwatch() as watch:
                 broker.spawn()
-                wire.first_acknowledgement(broker.kafka, topic)
+                broker.acknowledge(topic)
             figures[column] = watch.seconds * 1000
         return Result(figures)
     return {"run": run, "prepare": prepare, "headline": ("after stop ms", "after kill ms")}

@@ -119,10 +119,8 @@ def summary(rows):
            "| Load | | Anabranch | Kafka | best other | ratio |", "|---|---|---:|---:|---:|---:|"]
     for mine in by_load(rows):
         figures = by_broker(mine)
-        columns = [column for column in mine[0]["headline"] if any(column in one for one in figures.values())]
-        if not columns:
-            continue
-        # Those that failed every time have no figures.
+        # Of a load that nobody could do, all are empty; those that failed every time have no figures.
+        columns = [column for column in mine[0]["headline"] if any(column in one for one in figures.values())] or [""]
         able = [broker for broker, by_column in figures.items() if by_column.get(columns[0])]
         ours = next((broker for broker in able if broker.startswith("anabranch")), None)
         kafka = next((broker for broker in able if broker.startswith("kafka")), None)
@@ -131,11 +129,14 @@ def summary(rows):
                       reverse=columns[0] in MORE_IS_BETTER)[:1]
         beside = kafka or (best[0] if best else None)
 
-        def cells(broker):
-            return "; ".join(number(statistics.median(figures[broker].get(column) or [0])) for column in columns)
+        def cells(broker, name):
+            if broker:
+                return "; ".join(number(statistics.median(values)) if (values := figures[broker].get(column)) else "-"
+                                 for column in columns)
+            return "failed" if any(row["broker"].startswith(name) for row in mine) else ""
         ratios = [ratio(column, figures[ours][column], figures[beside][column]) for column in columns
                   if figures[ours].get(column) and figures[beside].get(column)] if ours and beside else []
-        out.append(" | ".join([f"| {mine[0]['load']}: {mine[0]['what']}", "; ".join(columns), cells(ours) if ours else "failed",
-                               cells(kafka) if kafka else "", f"{shown(mine, best[0])} {cells(best[0])}" if best else "",
+        out.append(" | ".join([f"| {mine[0]['load']}: {mine[0]['what']}", "; ".join(columns), cells(ours, "anabranch"),
+                               cells(kafka, "kafka"), f"{shown(mine, best[0])} {cells(best[0], '')}" if best else "",
                                "; ".join(ratios)]) + " |")
     return "\n".join(out)

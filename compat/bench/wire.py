@@ -115,15 +115,15 @@ class Connection:
         return offset
 
 
-def first_acknowledgement(address, topic, seconds=60):
-    """Tries from now on until a record is acknowledged; the connection is closed again."""
+def first_acknowledgement(address, topic, seconds, ended):
+    """Tries from now on until a record is acknowledged, or the broker has `ended`; the connection is closed again."""
     records, until = batch(b"x" * 100), time.monotonic() + seconds
     while True:
         try:
             connection = Connection(address, timeout=seconds)
             break
         except OSError:
-            if time.monotonic() > until:
+            if time.monotonic() > until or ended():
                 raise
             time.sleep(0.0005)
     while True:

@@ -17,13 +17,10 @@ func connections(ctx context.Context, bootstrap, topic string, count int, lastin
 	clients := make([]*kgo.Client, count)
 	var opening sync.WaitGroup
 	for at := range clients {
-		client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0),
-			kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck()))
-		if err != nil {
-			log.Fatal(err)
-		}
-		clients[at] = client
-		opening.Go(func() { send(ctx, client) })
+		one := client(bootstrap, kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0), kgo.DisableIdempotentWrite(),
+			kgo.RequiredAcks(kgo.LeaderAck()))
+		clients[at] = one
+		opening.Go(func() { send(ctx, one) })
 		// A client connects, asks for the topic and writes; all at once would measure the listener's queue.
 		if at%50 == 49 {
 			opening.Wait()

@@ -154,9 +154,3 @@ func (r *reader) follow(delivered *atomic.Int64) {
 		delivered.Add(int64(len(one.Value.Records)))
 	}
 }
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
-}

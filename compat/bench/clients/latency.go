@@ -26,12 +26,9 @@ const bareLasting = 2 * time.Second
 // What is sent while it warms is not counted.
 func latency(ctx context.Context, bootstrap, topic string, rate int, warm, lasting time.Duration) {
 	uncollected()
-	producer, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0),
+	producer := client(bootstrap, kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()))
-	check(err)
-	consumer, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	check(err)
+	consumer := client(bootstrap, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	defer producer.Close()
 	defer consumer.Close()
 

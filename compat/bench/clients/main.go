@@ -17,6 +17,9 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 func number(argument string) int {
@@ -25,6 +28,19 @@ func number(argument string) int {
 		log.Fatal(err)
 	}
 	return value
+}
+
+// client speaks as Kafka 3.8 does: there are brokers that hang up on those who ask for later versions.
+func client(bootstrap string, options ...kgo.Opt) *kgo.Client {
+	made, err := kgo.NewClient(append(options, kgo.SeedBrokers(bootstrap), kgo.MaxVersions(kversion.V3_8_0()))...)
+	check(err)
+	return made
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
 // uncollected keeps the garbage collector out of the delays: a run makes some gigabytes at most.
