@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::config::MasterKey;
+use crate::log::ahead::Ahead;
 use crate::log::recover;
 use crate::log::writer::{Outcome, Writer, WriterOptions, gone};
 use crate::metrics::Metrics;
@@ -63,13 +64,15 @@ pub use transactions::End;
 
 /// Bytes of values in one page of `Meta`.
 const META_PAGE_BYTES: usize = 1 << 20;
+/// This part of the memory for recent batches holds what was read from the store and had no room.
+const AHEAD_PART: usize = 4;
 
 /// How the broker keeps records.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
     /// Answer only when the record is on the disk.
     pub sync: bool,
-    /// Bytes of recent batches in memory, all partitions together.
+    /// Bytes of batches in memory, all partitions together: recent ones, and what was read ahead of its reader.
     pub tail_bytes_max: usize,
     /// Bytes that the keys of one compaction take.
     pub compaction_bytes_max: usize,
@@ -82,6 +85,7 @@ pub struct BrokerOptions {
 pub struct Broker {
     store: Arc<dyn Store>,
     keys: Arc<KeyRing>,
+    ahead: Ahead,
     writer: Writer,
     catalog: catalog::Catalog,
     clock: Clock,
@@ -103,15 +107,21 @@ impl Broker {
         encryption::load_keys(&*store, &keys)?;
         let records = catalog::load(&*store)?;
         let recovered = recover::recover(&*store, &records.partition_ids())?;
-        let writer_options =
-            WriterOptions { epoch: recovered.epoch, sync: options.sync, tail_bytes_max: options.tail_bytes_max };
+        let ahead_bytes_max = options.tail_bytes_max / AHEAD_PART;
+        let ahead = Ahead::new(ahead_bytes_max, &metrics);
+        let writer_options = WriterOptions {
+            epoch: recovered.epoch,
+            sync: options.sync,
+            tail_bytes_max: options.tail_bytes_max - ahead_bytes_max,
+        };
         let writer = Writer::start(store.clone(), writer_options, metrics.clone(), clock.clone())
             .map_err(|error| StoreError::NotDone(error.to_string()))?;
         let catalog = catalog::Catalog::new(records, recovered.partitions, options.values, &clock, &metrics, &writer);
         let secret = secret::load(&*store, &writer, &clock)?;
         let compactor = compaction::Compactor::load(&*store, options.compaction_bytes_max)?;
         let rewriting = space::Turn::default();
-        let broker = Arc::new(Broker { store, keys, writer, catalog, clock, metrics, secret, rewriting, compactor });
+        let broker =
+            Arc::new(Broker { store, keys, ahead, writer, catalog, clock, metrics, secret, rewriting, compactor });
         broker.warn_of_locked_streams();
         Ok(broker)
     }

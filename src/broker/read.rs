@@ -35,7 +35,11 @@ impl Broker {
             Hot::Batches(batches) => Ok(batches),
             Hot::Cold => {
                 let (store, keys, partition) = (self.store.clone(), self.keys.clone(), partition.clone());
-                blocking(move || partition.read_cold(&*store, &keys, offset, end, bytes_max)).await?
+                let (id, ahead) = (partition.id, self.ahead.take(partition.id, offset));
+                let read =
+                    blocking(move || partition.read_cold(&*store, &keys, ahead, offset, end, bytes_max)).await??;
+                read.ahead.into_iter().for_each(|batch| self.ahead.hold(id, batch));
+                Ok(read.batches)
             }
         }
     }
@@ -112,7 +116,9 @@ impl Broker {
                 while next < segment_end {
                     let page = match partition.read_hot(next, segment_end, LOOK_BYTES_MAX)? {
                         Hot::Batches(batches) => batches,
-                        Hot::Cold => partition.read_cold(&*store, &keys, next, segment_end, LOOK_BYTES_MAX)?,
+                        Hot::Cold => {
+                            partition.read_cold(&*store, &keys, None, next, segment_end, LOOK_BYTES_MAX)?.batches
+                        }
                     };
                     let Some(last) = page.last() else { break };
                     next = last.last_offset + 1;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
@@ -32,6 +32,8 @@ use crate::model::ids::{Offset, PartitionIndex};
 
 pub mod encode;
 
+/// Partitions whose records are read from the store at the same time, for one answer.
+const READS_AT_ONCE: usize = 4;
 /// Versions that name topics by id.
 const IDS_FROM: i16 = 13;
 
@@ -132,6 +134,27 @@ struct Look {
 }
 
 impl Look {
+    fn refused(partition: i32, error: ResponseError) -> Look {
+        let data = PartitionData::default()
+            .with_partition_index(partition)
+            .with_error_code(error.code())
+            .with_high_watermark(-1)
+            .with_last_stable_offset(-1)
+            .with_log_start_offset(-1)
+            .with_preferred_read_replica((-1).into())
+            .with_records(Some(Bytes::new()));
+        Look { data, batches: Vec::new(), log: None }
+    }
+
+    /// Gives nothing of what it has found.
+    fn leave_out(&mut self) {
+        if let (Some(log), Some(first)) = (&mut self.log, self.batches.first()) {
+            log.next_offset = first.base_offset;
+        }
+        self.batches.clear();
+        self.data.aborted_transactions.iter_mut().for_each(Vec::clear);
+    }
+
     fn bytes(&self) -> usize {
         self.batches.iter().map(StoredBatch::batch_len).sum()
     }
@@ -154,75 +177,135 @@ struct Log {
 
 async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
     let mut round = Round { looks: Vec::with_capacity(plan.wanted.len()), bytes: 0, failed: false, withheld: false };
+    let mut reads = FuturesOrdered::new();
+    // The most that the reads under way may bring.
+    let mut awaited_bytes = 0;
     for (topic, wanted) in &plan.wanted {
-        let look = match read_one(cx, topic, wanted, limits, round.bytes).await {
-            Ok(look) => look,
-            Err(error) => {
-                round.failed = true;
-                Look { data: refused(wanted.partition, error), batches: Vec::new(), log: None }
-            }
+        let asked = Asked::of(cx, topic, wanted, limits);
+        // Each reads as if those before it had brought their most, so a read that this would cut waits for them.
+        let asked_bytes = asked.as_ref().map_or(0, |asked| asked.bytes_max);
+        while reads.len() >= READS_AT_ONCE
+            || (!reads.is_empty() && round.bytes + awaited_bytes + asked_bytes > limits.bytes_max)
+        {
+            let Some((look, bytes_max)) = reads.next().await else { break };
+            awaited_bytes -= bytes_max;
+            round.take(look, bytes_max);
+        }
+        let bytes_max = asked_bytes.min(limits.bytes_max.saturating_sub(round.bytes + awaited_bytes));
+        let may_be_first = round.bytes == 0 && limits.bytes_max > 0;
+        let read = async move {
+            let look = match asked {
+                Ok(asked) => asked.read(cx, bytes_max, may_be_first).await,
+                Err(error) => Err(error),
+            };
+            (look.unwrap_or_else(|error| Look::refused(wanted.partition, error)), bytes_max)
         };
-        round.withheld |= look.log.as_ref().is_some_and(|log| log.withheld_ms > 0);
-        round.bytes += look.bytes();
-        round.looks.push(look);
+        awaited_bytes += bytes_max;
+        reads.push_back(read);
+    }
+    while let Some((look, bytes_max)) = reads.next().await {
+        round.take(look, bytes_max);
     }
     round
 }
 
-async fn read_one(
-    cx: &Context,
-    topic: &TopicKey,
-    wanted: &Wanted,
-    limits: &Limits,
-    bytes_before: usize,
-) -> Result<Look, ResponseError> {
-    let broker = &cx.door.broker;
-    let stream = if cx.version >= IDS_FROM {
-        broker.stream_by_topic_id(topic.id).ok_or(ResponseError::UnknownTopicId)?
-    } else {
-        broker.stream(&topic.name).ok_or(ResponseError::UnknownTopicOrPartition)?
-    };
-    let index = u32::try_from(wanted.partition).map(PartitionIndex);
-    let index = index.map_err(|_| ResponseError::UnknownTopicOrPartition)?;
-    let partition = stream.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    error::check_leader_epoch(stream.leader_epoch(index), wanted.current_leader_epoch)?;
+impl Round {
+    /// Takes in the next partition's look, which was given room for `bytes_max` and brings its first batch whatever its
+    /// size: only the answer's first may be larger than its room.
+    fn take(&mut self, mut look: Look, bytes_max: usize) {
+        if self.bytes > 0 && look.batches.first().is_some_and(|first| first.batch_len() > bytes_max) {
+            look.leave_out();
+        }
+        self.failed |= look.log.is_none();
+        self.withheld |= look.log.as_ref().is_some_and(|log| log.withheld_ms > 0);
+        self.bytes += look.bytes();
+        self.looks.push(look);
+    }
+}
 
-    let high_watermark = partition.end_offset();
-    let last_stable_offset = partition.last_stable_offset().min(high_watermark);
-    let end = match limits.isolation {
+/// A partition that is there, and what may be read of it.
+struct Asked<'a> {
+    wanted: &'a Wanted,
+    stream: Arc<Stream>,
+    partition: Arc<Partition>,
+    pipe: Option<ReadPipe>,
+    withheld_ms: i64,
+    isolation: Isolation,
+    high_watermark: Offset,
+    last_stable_offset: Offset,
+    /// Where the answer has room for it.
+    bytes_max: usize,
+}
+
+impl<'a> Asked<'a> {
+    fn of(cx: &Context, topic: &TopicKey, wanted: &'a Wanted, limits: &Limits) -> Result<Asked<'a>, ResponseError> {
+        let broker = &cx.door.broker;
+        let stream = if cx.version >= IDS_FROM {
+            broker.stream_by_topic_id(topic.id).ok_or(ResponseError::UnknownTopicId)?
+        } else {
+            broker.stream(&topic.name).ok_or(ResponseError::UnknownTopicOrPartition)?
+        };
+        let index = u32::try_from(wanted.partition).map(PartitionIndex);
+        let index = index.map_err(|_| ResponseError::UnknownTopicOrPartition)?;
+        let partition = stream.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        error::check_leader_epoch(stream.leader_epoch(index), wanted.current_leader_epoch)?;
+
+        let high_watermark = partition.end_offset();
+        let last_stable_offset = partition.last_stable_offset().min(high_watermark);
+        let isolation = limits.isolation;
+        let end = end_for(isolation, high_watermark, last_stable_offset);
+        let has_records = wanted.fetch_offset < end && limits.bytes_max > 0;
+        let shard = stream.shard_at(index, wanted.fetch_offset).filter(|_| has_records);
+        let pipe = shard.map(|shard| stream.read_pipe(shard, cx.client_id.as_deref()));
+        let withheld_ms = pipe.as_ref().map_or(0, |pipe| pipe.wait_ms(broker.clock().tick_ms()));
+        let pipe_bytes_max = pipe.as_ref().map_or(usize::MAX, ReadPipe::answer_bytes_max);
+        // Nothing is read where there is nothing, so it takes no room from others.
+        let bytes_max = match has_records {
+            true => usize::try_from(wanted.bytes_max).unwrap_or(0).min(limits.bytes_max).min(pipe_bytes_max),
+            false => 0,
+        };
+        Ok(Asked {
+            wanted,
+            stream,
+            partition,
+            pipe,
+            withheld_ms,
+            isolation,
+            high_watermark,
+            last_stable_offset,
+            bytes_max,
+        })
+    }
+
+    async fn read(self, cx: &Context, bytes_max: usize, may_be_first: bool) -> Result<Look, ResponseError> {
+        let Asked {
+            wanted, stream, partition, pipe, withheld_ms, isolation, high_watermark, last_stable_offset, ..
+        } = self;
+        let end = end_for(isolation, high_watermark, last_stable_offset);
+        // With nothing to read the offset is still looked at: it may be out of range.
+        let nothing = withheld_ms > 0 || (bytes_max == 0 && !may_be_first);
+        let (until, bytes_max) = if nothing { (wanted.fetch_offset, 0) } else { (end, bytes_max) };
+        let batches = cx.door.broker.read(&partition, wanted.fetch_offset, until, bytes_max).await;
+        let mut batches = batches.map_err(|error| error::of_read(&error))?;
+        let aborted = (isolation == Isolation::Committed).then(|| aborted_among(&partition, &mut batches));
+        let data = PartitionData::default()
+            .with_partition_index(wanted.partition)
+            .with_high_watermark(high_watermark)
+            .with_last_stable_offset(last_stable_offset)
+            .with_log_start_offset(partition.log_start())
+            .with_aborted_transactions(aborted)
+            .with_preferred_read_replica((-1).into())
+            .with_records(Some(Bytes::new()));
+        let next_offset = batches.last().map_or(wanted.fetch_offset, |last| last.last_offset + 1);
+        Ok(Look { data, batches, log: Some(Log { stream, partition, pipe, next_offset, isolation, end, withheld_ms }) })
+    }
+}
+
+fn end_for(isolation: Isolation, high_watermark: Offset, last_stable_offset: Offset) -> Offset {
+    match isolation {
         Isolation::Uncommitted => high_watermark,
         Isolation::Committed => last_stable_offset,
-    };
-    let has_records = wanted.fetch_offset < end && limits.bytes_max > 0;
-    let shard = stream.shard_at(index, wanted.fetch_offset).filter(|_| has_records);
-    let pipe = shard.map(|shard| stream.read_pipe(shard, cx.client_id.as_deref()));
-    let withheld_ms = pipe.as_ref().map_or(0, |pipe| pipe.wait_ms(broker.clock().tick_ms()));
-    let pipe_bytes_max = pipe.as_ref().map_or(usize::MAX, ReadPipe::answer_bytes_max);
-    let first_of_answer = bytes_before == 0 && limits.bytes_max > 0 && withheld_ms == 0;
-    let partition_bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0);
-    let bytes_max = partition_bytes_max.min(limits.bytes_max.saturating_sub(bytes_before)).min(pipe_bytes_max);
-    let batches = if withheld_ms > 0 || (bytes_max == 0 && !first_of_answer) {
-        // The offset is still looked at: it may be out of range.
-        broker.read(&partition, wanted.fetch_offset, wanted.fetch_offset, 0).await
-    } else {
-        broker.read(&partition, wanted.fetch_offset, end, bytes_max).await
-    };
-    let mut batches = batches.map_err(|error| error::of_read(&error))?;
-    if !first_of_answer && batches.first().is_some_and(|first| first.batch_len() > bytes_max) {
-        batches.clear();
     }
-    let aborted = (limits.isolation == Isolation::Committed).then(|| aborted_among(&partition, &mut batches));
-    let data = PartitionData::default()
-        .with_partition_index(wanted.partition)
-        .with_high_watermark(high_watermark)
-        .with_last_stable_offset(last_stable_offset)
-        .with_log_start_offset(partition.log_start())
-        .with_aborted_transactions(aborted)
-        .with_preferred_read_replica((-1).into())
-        .with_records(Some(Bytes::new()));
-    let next_offset = batches.last().map_or(wanted.fetch_offset, |last| last.last_offset + 1);
-    let isolation = limits.isolation;
-    Ok(Look { data, batches, log: Some(Log { stream, partition, pipe, next_offset, isolation, end, withheld_ms }) })
 }
 
 /// Any other level than 1 is read_uncommitted, as Kafka has it.
@@ -237,17 +320,6 @@ fn aborted_among(partition: &Partition, batches: &mut Vec<StoredBatch>) -> Vec<A
             .with_first_offset(aborted.first_offset)
     };
     partition.aborted_among(batches).into_iter().map(told).collect()
-}
-
-fn refused(partition: i32, error: ResponseError) -> PartitionData {
-    PartitionData::default()
-        .with_partition_index(partition)
-        .with_error_code(error.code())
-        .with_high_watermark(-1)
-        .with_last_stable_offset(-1)
-        .with_log_start_offset(-1)
-        .with_preferred_read_replica((-1).into())
-        .with_records(Some(Bytes::new()))
 }
 
 /// Returns when a partition has more than `round` saw, is deleted, or `deadline` is over.

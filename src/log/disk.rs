@@ -68,6 +68,21 @@ impl DiskBatch {
     }
 }
 
+/// One that is not sealed.
+impl From<DiskBatch> for StoredBatch {
+    fn from(batch: DiskBatch) -> StoredBatch {
+        let DiskBatch { base_offset, last_offset, value, .. } = batch;
+        StoredBatch { base_offset, last_offset, value }
+    }
+}
+
+/// Some batches of a segment.
+pub struct DiskPage {
+    pub batches: Vec<DiskBatch>,
+    /// The next one, where it was read and is too large for the page.
+    pub beyond: Option<DiskBatch>,
+}
+
 /// The batches of `segment` from the one that holds `offset` on, or else the next one, a page of them. What is no batch ends
 /// the page, and is an error where the page would begin with it.
 pub fn scan_segment(
@@ -78,6 +93,18 @@ pub fn scan_segment(
     end: Offset,
     bytes_max: usize,
 ) -> Result<Vec<DiskBatch>, StoreError> {
+    page_of_segment(store, partition, segment, offset, end, bytes_max).map(|page| page.batches)
+}
+
+/// The same, with what was read beyond.
+pub fn page_of_segment(
+    store: &dyn Store,
+    partition: PartitionId,
+    segment: &Segment,
+    offset: Offset,
+    end: Offset,
+    bytes_max: usize,
+) -> Result<DiskPage, StoreError> {
     let key = |base_offset| Key::Batch { epoch: segment.epoch, partition, base_offset }.encode();
     let scan = |start| {
         store.scan(&Scan {
@@ -90,23 +117,24 @@ pub fn scan_segment(
     };
     let page = scan(Start::AtOrBefore { key: key(offset), floor: key(segment.first_offset) })?;
     let more = page.more;
-    let batches = batches_from(page, offset)?;
-    match batches.is_empty() && more {
+    let found = batches_from(page, offset)?;
+    match found.batches.is_empty() && more {
         // Where compaction has left nothing at `offset`, all that fitted into the page lies before it.
         true => batches_from(scan(Start::At(key(offset)))?, offset),
-        false => Ok(batches),
+        false => Ok(found),
     }
 }
 
-fn batches_from(page: Page, offset: Offset) -> Result<Vec<DiskBatch>, StoreError> {
+fn batches_from(page: Page, offset: Offset) -> Result<DiskPage, StoreError> {
     let mut batches = Vec::with_capacity(page.entries.len());
     for (key, value) in page.entries {
         match DiskBatch::parse(&key, value) {
             Ok(batch) if batch.last_offset < offset => {}
             Ok(batch) => batches.push(batch),
             Err(error) if batches.is_empty() => return Err(error),
-            Err(_) => break,
+            Err(_) => return Ok(DiskPage { batches, beyond: None }),
         }
     }
-    Ok(batches)
+    let beyond = page.beyond.and_then(|(key, value)| DiskBatch::parse(&key, value).ok());
+    Ok(DiskPage { batches, beyond })
 }

@@ -5,6 +5,7 @@
 //! - [`segment`]: the index: which offsets stand in which epoch, and what retention needs to know of them
 //! - [`tail`]: the newest batches, kept in memory for readers at the end
 //! - [`disk`]: batches as they lie in the store, some of them sealed
+//! - [`ahead`]: what was read from the store and had no room
 //! - [`dormant`]: what is addressed to a partition whose log takes nothing any more
 //! - [`producers`]: idempotent producers of one partition
 //! - [`transactions`]: which transactions of one log are open, and which were aborted
@@ -19,6 +20,7 @@
 //! dropped as files. All that must be known about older epochs (segments' summaries) is committed with the step: after
 //! a crash only the newest epoch is read again.
 
+pub mod ahead;
 pub mod disk;
 pub mod dormant;
 pub mod partition;

@@ -205,11 +205,22 @@ fn pages_end_at_their_bounds_and_hold_at_least_one_entry<P: Place>() {
         let whole = scan(Family::Log, Start::At(bytes("a")), "z");
         store.scan(&Scan { entries_max, bytes_max, ..whole }).unwrap()
     };
-    for (entries_max, bytes_max, expected) in
-        [(1, 1000, 1), (3, 1000, 3), (0, 1000, 1), (9, 0, 1), (9, 100, 1), (9, 101, 2), (9, 200, 2), (0, 0, 1)]
-    {
+    for (entries_max, bytes_max, expected) in [
+        (1, 1000, 1),
+        (3, 1000, 3),
+        (0, 1000, 1),
+        (9, 0, 1),
+        (9, 100, 1),
+        (9, 199, 1),
+        (9, 200, 2),
+        (9, 399, 3),
+        (0, 0, 1),
+    ] {
         let page = page(entries_max, bytes_max);
         assert_eq!((page.entries.len(), page.more), (expected, true), "{entries_max} entries, {bytes_max} bytes");
+        let beyond = page.beyond.map(|(key, _)| key);
+        let bounded_by_bytes = expected < entries_max && expected * 100 < bytes_max;
+        assert_eq!(beyond, bounded_by_bytes.then(|| bytes(["a", "b", "c", "d"][expected])), "{bytes_max} bytes");
     }
     let page = page(5, 401);
     assert_eq!((page.entries.len(), page.more), (4, false));
@@ -409,6 +420,9 @@ impl Model {
         let mut bytes = 0;
         for (key, value) in all.into_iter().filter(|(key, _)| *key >= from && *key < scan.end) {
             bytes += value.len();
+            if bytes > scan.bytes_max && !entries.is_empty() {
+                return (entries, true);
+            }
             entries.push((key, value));
             if entries.len() >= scan.entries_max || bytes >= scan.bytes_max {
                 return (entries, true);

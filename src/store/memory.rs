@@ -219,8 +219,13 @@ impl Store for MemoryStore {
         }
         let mut bytes = 0;
         for (key, value) in map.range(from.clone()..scan.end.clone()) {
-            page.entries.push((key.clone(), value.clone()));
             bytes += value.len();
+            if bytes > scan.bytes_max && !page.entries.is_empty() {
+                page.more = true;
+                page.beyond = Some((key.clone(), value.clone()));
+                break;
+            }
+            page.entries.push((key.clone(), value.clone()));
             if page.entries.len() >= scan.entries_max || bytes >= scan.bytes_max {
                 page.more = true;
                 break;

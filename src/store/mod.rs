@@ -65,8 +65,8 @@ pub struct Scan {
     pub start: Start,
     /// Exclusive.
     pub end: Bytes,
-    /// The page ends with the entry that reaches either bound; it holds at least one entry if there is one, whatever the
-    /// bounds.
+    /// The page ends with the entry that reaches either bound, or before the one that would go beyond `bytes_max`; it
+    /// holds at least one entry if there is one, whatever the bounds.
     pub entries_max: usize,
     /// Bytes of values.
     pub bytes_max: usize,
@@ -77,6 +77,8 @@ pub struct Page {
     pub entries: Vec<(Bytes, Bytes)>,
     /// True when a bound ended the page: there may be more entries behind the last one, or none.
     pub more: bool,
+    /// The entry that would have gone beyond [`Scan::bytes_max`]: to know its size is to have read it.
+    pub beyond: Option<(Bytes, Bytes)>,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]

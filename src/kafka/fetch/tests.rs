@@ -4,7 +4,7 @@ use super::*;
 use crate::broker::End;
 use crate::kafka::names;
 use crate::kafka::tests::fixture::{Fixture, NOW_MS, received};
-use crate::model::batch::Producer;
+use crate::model::batch::{Producer, Record};
 
 const VERSION: i16 = 12;
 
@@ -96,4 +96,81 @@ async fn a_waiting_reader_wakes_when_the_transaction_ends_and_not_before() {
     end(&door, &stream, 7, true).await;
     let answer = waiting.await.unwrap();
     assert_eq!(bases(&received(&answer, VERSION).responses[0].partitions[0]).len(), 21);
+}
+
+/// Batches of these sizes lie in each of the partitions, the other way round in every second one.
+const SIZES: [usize; 9] = [100, 9_000, 5_000, 40, 6_000, 4_500, 200, 7_000, 300];
+const PARTITIONS: usize = 6;
+
+async fn filled(tail_bytes_max: usize) -> Fixture {
+    let door = Fixture::remembering(tail_bytes_max, |_| ());
+    let stream = door.topic("t", PARTITIONS as u32).await;
+    for index in 0..PARTITIONS {
+        for at in 0..SIZES.len() {
+            let size = if index % 2 == 0 { SIZES[at] } else { SIZES[SIZES.len() - 1 - at] };
+            let value = Some(Bytes::from(vec![b'x'; size]));
+            let record = Record { offset: 0, timestamp: NOW_MS, key: None, value, headers: Vec::new() };
+            door.append_records(&stream, index as u32, &[record], None).await;
+        }
+    }
+    door
+}
+
+/// Fetches all partitions from `offsets` on, and moves these; the bytes that came of each partition.
+async fn fetch_on(door: &Fixture, offsets: &mut [Offset], bytes_max: i32, partition_bytes_max: i32) -> Vec<usize> {
+    let wanted = |(index, offset): (usize, &Offset)| {
+        FetchPartition::default()
+            .with_partition(index as i32)
+            .with_partition_max_bytes(partition_bytes_max)
+            .with_current_leader_epoch(-1)
+            .with_fetch_offset(*offset)
+    };
+    let partitions = offsets.iter().enumerate().map(wanted).collect();
+    let topic = FetchTopic::default().with_topic(names::topic("t")).with_partitions(partitions);
+    let request = request(0, 0, 0).with_max_bytes(bytes_max).with_topics(vec![topic]);
+    let (answer, _) = fetch(door.cx(VERSION), request).await;
+    let partitions = received(&answer, VERSION).responses.remove(0).partitions;
+    let mut came = Vec::new();
+    for (at, data) in partitions.iter().enumerate() {
+        assert_eq!((data.partition_index, data.error_code), (at as i32, 0));
+        let batches = bases(data);
+        assert!(batches.iter().copied().eq((offsets[at]..).take(batches.len())), "{batches:?} from {}", offsets[at]);
+        offsets[at] += batches.len() as Offset;
+        came.push(data.records.as_ref().map_or(0, Bytes::len));
+    }
+    came
+}
+
+/// From memory, from the store, and from both.
+#[tokio::test]
+async fn everything_comes_once_and_in_order_within_the_bounds_of_an_answer() {
+    for tail_bytes_max in [0, 60_000, 1 << 20] {
+        let door = filled(tail_bytes_max).await;
+        for (bytes_max, partition_bytes_max) in [
+            (1, 1),
+            (1_000, 100_000),
+            (12_000, 6_000),
+            (20_000, 100_000),
+            (30_000, 10_000),
+            (1 << 20, 1),
+            (1 << 20, 1 << 20),
+        ] {
+            let mut offsets = [0; PARTITIONS];
+            for round in 0.. {
+                assert!(round <= PARTITIONS * SIZES.len());
+                let left = offsets.iter().any(|offset| *offset < SIZES.len() as Offset);
+                let came = fetch_on(&door, &mut offsets, bytes_max, partition_bytes_max).await;
+                let total: usize = came.iter().sum();
+                assert_eq!(total > 0, left, "{came:?} within {bytes_max} and {partition_bytes_max}");
+                if !left {
+                    break;
+                }
+                // Only the first batch of an answer may be larger than it is to be, and than its partition's part.
+                let first = came.iter().position(|bytes| *bytes > 0).unwrap();
+                let rest = came[first + 1..].iter().all(|bytes| *bytes <= partition_bytes_max as usize);
+                assert!(rest && (total <= bytes_max as usize || total == came[first]), "{came:?} within {bytes_max}");
+            }
+            assert_eq!(offsets, [SIZES.len() as Offset; PARTITIONS]);
+        }
+    }
 }

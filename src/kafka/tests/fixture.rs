@@ -41,12 +41,17 @@ impl Fixture {
     }
 
     pub fn with(change: impl FnOnce(&mut Config)) -> Fixture {
+        Fixture::remembering(1 << 20, change)
+    }
+
+    /// With so many bytes of batches in memory.
+    pub fn remembering(tail_bytes_max: usize, change: impl FnOnce(&mut Config)) -> Fixture {
         let mut config = Config::default();
         change(&mut config);
         let clock = Clock::manual(NOW_MS);
         let options = BrokerOptions {
             sync: false,
-            tail_bytes_max: 1 << 20,
+            tail_bytes_max,
             compaction_bytes_max: 1 << 20,
             values: BrokerValues::default(),
             master_keys: Vec::new(),
@@ -99,8 +104,17 @@ impl Fixture {
             value: Some(Bytes::from_static(b"value")),
             headers: Vec::new(),
         };
-        let records: Vec<_> = timestamps.iter().map(record).collect();
-        let batch = build(&records, &Options { compressor: Compressor::None, producer }).unwrap();
+        self.append_records(stream, index, &timestamps.iter().map(record).collect::<Vec<_>>(), producer).await
+    }
+
+    pub async fn append_records(
+        &self,
+        stream: &Stream,
+        index: u32,
+        records: &[Record],
+        producer: Option<Producer>,
+    ) -> Offset {
+        let batch = build(records, &Options { compressor: Compressor::None, producer }).unwrap();
         let transactional = producer.is_some_and(|producer| producer.transactional);
         let terms = Terms { transactional, ..Terms::default() };
         let ticket = self.door.broker.append(stream, PartitionIndex(index), &batch, terms).unwrap();
@@ -108,7 +122,6 @@ impl Fixture {
     }
 }
 
-/// Fails where the codec would refuse the answer.
 /// A fetch's answer as its client has it.
 pub fn received(answer: &Fetched, version: i16) -> FetchResponse {
     let mut frame = fetch::encode::frame(answer, 7, version).unwrap();
@@ -119,6 +132,7 @@ pub fn received(answer: &Fetched, version: i16) -> FetchResponse {
     FetchResponse::decode(&mut bytes, version).unwrap()
 }
 
+/// Fails where the codec would refuse the answer.
 pub fn encodes<R: Encodable + HeaderVersion>(response: R, version: i16) -> R {
     assert!(encode_frame(&response, 7, version).is_some(), "version {version}");
     response

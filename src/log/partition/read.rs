@@ -1,7 +1,7 @@
 //! Batches out: from memory where it has them, else from the store.
 
 use super::Partition;
-use crate::log::disk::scan_segment;
+use crate::log::disk::page_of_segment;
 use crate::log::segment::{self, Segment};
 use crate::log::tail::StoredBatch;
 use crate::log::transactions::Aborted;
@@ -26,6 +26,15 @@ pub enum Hot {
     Batches(Vec<StoredBatch>),
     /// It stands in the store: [`Partition::read_cold`], on a thread that may block.
     Cold,
+}
+
+/// What the store has of a read.
+#[derive(Default)]
+pub struct Cold {
+    pub batches: Vec<StoredBatch>,
+    /// The next batch, which was read and had no room. Only what lies open in the store: what is sealed is opened for the
+    /// reader who gets it.
+    pub ahead: Option<StoredBatch>,
 }
 
 impl Partition {
@@ -78,34 +87,37 @@ impl Partition {
         Ok(index.tail.read(offset, end, bytes_max).map_or(Hot::Cold, Hot::Batches))
     }
 
-    /// The same from the store. What cannot be opened ends the page, and is an error where the page would begin with it.
-    /// Blocks.
+    /// The same from the store, with `ahead` before it: what an earlier read brought of what begins at `offset`. What cannot
+    /// be opened ends the page, and is an error where the page would begin with it. Blocks.
     pub fn read_cold(
         &self,
         store: &dyn Store,
         keys: &KeyRing,
+        ahead: Option<StoredBatch>,
         offset: Offset,
         end: Offset,
         bytes_max: usize,
-    ) -> Result<Vec<StoredBatch>, ReadError> {
+    ) -> Result<Cold, ReadError> {
         let end = end.min(self.end_offset());
-        let mut batches: Vec<StoredBatch> = Vec::new();
+        let mut read = Cold::default();
         let mut bytes = 0;
         let mut next = offset;
-        while next < end && has_room(bytes_max, bytes, batches.len()) {
+        for batch in ahead.into_iter().filter(|batch| batch.base_offset == offset && batch.last_offset < end) {
+            bytes = batch.batch_len();
+            next = batch.last_offset + 1;
+            read.batches.push(batch);
+        }
+        while next < end && has_room(bytes_max, bytes, read.batches.len()) {
             let Some(segment) = self.segment_from(next) else { break };
             if segment.first_offset >= end {
                 break;
             }
             next = next.max(segment.first_offset);
-            // A page ends with the batch that reaches its bound. Asking for half of what is left, again and again, seldom
-            // reads a large batch only to leave it out.
-            let page_bytes = bytes_max.saturating_sub(bytes) / 2;
-            let page = match scan_segment(store, self.id, &segment, next, end, page_bytes) {
+            let page = match page_of_segment(store, self.id, &segment, next, end, bytes_max.saturating_sub(bytes)) {
                 Ok(page) => page,
-                Err(error) => return self.cut_short(batches, error.into()),
+                Err(error) => return self.cut_short(read, error.into()),
             };
-            if page.is_empty() {
+            if page.batches.is_empty() {
                 // The segment was rewritten or dropped between looking and reading, then its place is another; or nothing
                 // is left in it from here on.
                 match self.segment_from(next) {
@@ -115,32 +127,37 @@ impl Partition {
                 }
                 continue;
             }
-            for batch in page {
-                if !batches.is_empty() && bytes + batch.batch_len() > bytes_max {
-                    return Ok(batches);
+            read.ahead = page.beyond.filter(|batch| batch.stored.sealed_by.is_none()).map(StoredBatch::from);
+            for batch in page.batches {
+                if !read.batches.is_empty() && bytes + batch.batch_len() > bytes_max {
+                    read.ahead = (batch.stored.sealed_by.is_none()).then(|| StoredBatch::from(batch));
+                    return Ok(read);
                 }
                 match batch.open(keys, self.id) {
                     Ok(batch) => {
                         bytes += batch.batch_len();
                         next = batch.last_offset + 1;
-                        batches.push(batch);
+                        read.batches.push(batch);
                     }
-                    Err(error) => return self.cut_short(batches, error),
+                    Err(error) => return self.cut_short(read, error),
                 }
+            }
+            if read.ahead.is_some() {
+                return Ok(read);
             }
         }
         let log_start = self.log_start();
-        if batches.is_empty() && offset < log_start {
+        if read.batches.is_empty() && offset < log_start {
             return Err(ReadError::OutOfRange { offset, log_start, end });
         }
-        Ok(batches)
+        Ok(read)
     }
 
     /// What a read answers when it can go no further.
-    fn cut_short(&self, batches: Vec<StoredBatch>, error: ReadError) -> Result<Vec<StoredBatch>, ReadError> {
+    fn cut_short(&self, read: Cold, error: ReadError) -> Result<Cold, ReadError> {
         // A deleted stream takes its keys with it.
-        if !batches.is_empty() || self.is_deleted() {
-            return Ok(batches);
+        if !read.batches.is_empty() || self.is_deleted() {
+            return Ok(Cold { ahead: None, ..read });
         }
         if let ReadError::Store(error) = &error {
             let PartitionId { stream, index } = self.id;

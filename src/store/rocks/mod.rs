@@ -36,10 +36,6 @@ const FAMILIES: [&str; 2] = [LOG, META];
 /// Where RocksDB begins to read: what has none is not its folder.
 const CURRENT_FILE: &str = "CURRENT";
 
-/// Scans of at least this many bytes read ahead; below, RocksDB's own growing readahead wastes less.
-const READAHEAD_FROM_BYTES: usize = 128 * 1024;
-const READAHEAD_BYTES_MAX: usize = 1024 * 1024;
-
 /// More than any key of the log holds: [`super::keys::Key::Batch`] has 20.
 const LOG_KEY_BYTES_MAX: usize = 32;
 
@@ -147,41 +143,31 @@ impl RocksStore {
         error
     }
 
-    fn iterator(
-        &self,
-        family: Family,
-        floor: &[u8],
-        end: &[u8],
-        readahead: usize,
-    ) -> Result<DBRawIterator<'_>, StoreError> {
+    fn iterator(&self, family: Family, floor: &[u8], end: &[u8]) -> Result<DBRawIterator<'_>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(floor);
         options.set_iterate_upper_bound(end);
         options.fill_cache(family != Family::Log);
-        if readahead > 0 {
-            options.set_readahead_size(readahead);
-        }
+        // No readahead size: RocksDB would read through a buffer of its own and copy everything once more. Without one it
+        // has the system read ahead.
         Ok(self.db.raw_iterator_cf_opt(self.family(family)?, options))
     }
 
     /// An iterator at the first entry of `scan`.
     fn seek(&self, scan: &Scan) -> Result<DBRawIterator<'_>, StoreError> {
-        let readahead = readahead_bytes(scan);
         let (key, floor) = match &scan.start {
             Start::At(key) => (key, key),
             Start::AtOrBefore { key, floor } => (key, floor.min(key)),
         };
-        let mut iterator = self.iterator(scan.family, floor, &scan.end, readahead)?;
+        let mut iterator = self.iterator(scan.family, floor, &scan.end)?;
         iterator.seek(key);
-        // A reader that goes on where it stopped asks for a key that is there. Any other has to look backwards, which an
-        // iterator of its own does without reading ahead.
+        // A reader that goes on where it stopped asks for a key that is there. Any other has to look backwards.
         if matches!(scan.start, Start::AtOrBefore { .. }) && floor < key && iterator.key() != Some(&key[..]) {
-            let mut before = self.iterator(scan.family, floor, &scan.end, 0)?;
-            before.seek_for_prev(key);
-            if let Some(found) = before.key() {
-                iterator.seek(found);
+            iterator.seek_for_prev(key);
+            if !iterator.valid() {
+                iterator.status().map_err(read_error)?;
+                iterator.seek(key);
             }
-            before.status().map_err(read_error)?;
         }
         Ok(iterator)
     }
@@ -220,7 +206,13 @@ impl Store for RocksStore {
         let mut bytes = 0;
         while let Some((key, value)) = iterator.item() {
             bytes += value.len();
-            page.entries.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            let entry = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            if bytes > scan.bytes_max && !page.entries.is_empty() {
+                page.more = true;
+                page.beyond = Some(entry);
+                break;
+            }
+            page.entries.push(entry);
             if page.entries.len() >= scan.entries_max || bytes >= scan.bytes_max {
                 page.more = true;
                 break;
@@ -297,14 +289,6 @@ fn encoded_bytes(op: &Op) -> usize {
     };
     // A tag, the family and two lengths.
     bytes + 12
-}
-
-fn readahead_bytes(scan: &Scan) -> usize {
-    if scan.bytes_max < READAHEAD_FROM_BYTES || scan.entries_max <= 1 {
-        0
-    } else {
-        scan.bytes_max.min(READAHEAD_BYTES_MAX)
-    }
 }
 
 /// The highest possible key of the log below `to`, because RocksDB takes both ends of a range of files as included.
