@@ -12,6 +12,7 @@
 mod access_keys;
 mod commands;
 mod keys;
+mod memory;
 mod values;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use access_keys::credentials;
 pub use commands::{Inspect, Invocation, Top};
 pub use keys::MasterKey;
 use keys::master_keys;
+pub use memory::MemoryShares;
 pub use values::{AuditLog, Durability, Endpoint, HostPort, Listener, LogFormat};
 use values::{
     account_id, bytes, bytes_or_unlimited, duration, duration_or_unlimited, endpoint, host_port, listeners, log_filter,
@@ -89,7 +91,7 @@ settings! {
         data_dir: PathBuf = "anabranch-data", <DIR> path;
         /// What acknowledged records survive: os, a crash of this process; sync, one of the machine too
         durability: Durability = "os", <WHEN> one_of;
-        /// Memory for write buffers and caches
+        /// Memory that the process keeps within under any load: write buffers, caches, requests and answers under way
         memory: usize = "512MiB", <SIZE> bytes(16 << 20, 1 << 40);
         /// Memory for the keys of one partition being compacted: a key takes about 29 bytes, whatever its length
         compaction_memory: usize = "64MiB", <SIZE> bytes(64 << 10, 1 << 40);

@@ -15,7 +15,8 @@ use crate::cloudwatch;
 use crate::config::{Config, Durability, HostPort};
 use crate::group::{ConsumerConfig, GroupSettings, Groups};
 use crate::http::{self, Health, HttpState, Reset, Status};
-use crate::kafka::conn::{Ending, RequestBudget};
+use crate::kafka::budget::RequestBudget;
+use crate::kafka::conn::Ending;
 use crate::kafka::{Advertised, Client, Coordinators, Door, Quotas, Watchers, conn};
 use crate::kinesis;
 use crate::metrics::Metrics;
@@ -68,7 +69,7 @@ pub struct Server {
 impl Server {
     /// Opens the data folder and serves.
     pub async fn start(config: Config, clock: Clock) -> Result<Server, StartError> {
-        let (dir, options) = (config.data_dir.clone(), RocksOptions { memory_bytes: config.memory / 2 });
+        let (dir, options) = (config.data_dir.clone(), RocksOptions { memory_bytes: config.memory_shares().store });
         let bound = Bound::bind(&config).await?;
         let store = tokio::task::spawn_blocking(move || RocksStore::open(&dir, options))
             .await
@@ -92,7 +93,7 @@ impl Server {
         let kafka = bound.advertised(&config);
         let options = BrokerOptions {
             sync: config.durability == Durability::Sync,
-            tail_bytes_max: config.memory / 8,
+            tail_bytes_max: config.memory_shares().tail,
             compaction_bytes_max: config.compaction_memory,
             values: broker_values(&config, &kafka),
             master_keys: config.master_keys.clone(),
@@ -122,13 +123,13 @@ impl Server {
         let watchers = Watchers { audit: audit.clone(), tracer: tracer.clone() };
         let door =
             Door::new(broker.clone(), coordinators, quotas, config.clone(), listeners, watching.clone(), watchers);
-        let budget = RequestBudget::new(config.memory / 4, broker.metrics());
+        let budget = RequestBudget::new(config.memory_shares().kafka_requests, broker.metrics());
         let collector = Collector {
             broker: broker.clone(),
             groups: groups.clone(),
             transactions: transactions.clone(),
             shares: shares.clone(),
-            store_bytes_max: config.memory / 2,
+            store_bytes_max: config.memory_shares().store,
             ages: Ages::default(),
         };
         let state = Arc::new(http_state(&config, &broker, collector, (&kinesis, &cloudwatch), &tracer, &watching));
@@ -318,6 +319,7 @@ async fn serve_connection(door: Arc<Door>, budget: RequestBudget, socket: TcpStr
         Ending::Closed | Ending::Stopping | Ending::Io(_) => None,
         Ending::Idle => Some("idle"),
         Ending::Unread => Some("unread"),
+        Ending::Stalled => Some("stalled"),
         Ending::Throttled => Some("throttled"),
         Ending::FrameLength(_) => Some("frame_length"),
         Ending::UnknownApi(_) => Some("unknown_api"),
@@ -361,7 +363,7 @@ fn http_state(
         access: Access::new(&config.account_id, &config.region, &config.credentials),
         tracer: tracer.clone(),
         reset: config.test_reset.then(|| reset(kinesis)),
-        body_bytes_max: (config.memory / 8).max(http::BODY_BYTES_LEAST),
+        body_bytes_max: config.memory_shares().http_bodies.max(http::BODY_BYTES_LEAST),
         connections_max: http::listen::CONNECTIONS_MAX,
     }
 }

@@ -180,6 +180,11 @@ impl Broker {
         tokio::task::spawn_blocking(move || store.volume()).await.ok().flatten()
     }
 
+    /// Where the log's writer is, to be compared: as long as it stays there, nothing is appended.
+    pub fn position(&self) -> (u32, u64) {
+        (self.writer.epoch(), self.writer.epoch_bytes())
+    }
+
     /// Writes what is queued and closes the store. What is called after it fails.
     pub async fn close(&self) -> Outcome {
         self.writer.close().await

@@ -1,5 +1,11 @@
-//! Memory for what is on its way out: records of fetch answers, from the read until the client has taken them. Without
-//! it, clients that ask and do not read would hold as much as they like.
+//! Memory of all connections together. Without bounds on it, clients hold as much as they like by sending much slowly, or by
+//! asking and not reading.
+//!
+//! - [`RequestBudget`]: requests, from what has arrived of them until they are answered. Called by `conn`.
+//! - [`AnswerBudget`]: records of answers, from the read until the client has taken them. Called by fetches.
+//!
+//! Invariant: among the requests that hold memory and need more, one can always go on. Most ask once, before they hold any;
+//! of those that ask again, one at a time goes beyond the budget if it has to, by as much as one request may have.
 
 use std::sync::Arc;
 
@@ -9,10 +15,75 @@ use crate::metrics::Metrics;
 
 /// A permit stands for this many bytes.
 const PERMIT_BYTES: usize = 1 << 10;
+/// Requests up to this size ask once: those that fill `max.request.size` of usual clients, which is 1 MiB, with what is
+/// around it. Larger ones ask for more as it comes, for who claims much need not send it.
+const WHOLE_BYTES_MAX: usize = 2 << 20;
+/// What larger ones ask for at a time.
+const STEP_BYTES: usize = 1 << 20;
 /// The least that is worth reading: a batch of the default `max.message.bytes`.
 const GRANT_BYTES_MIN: usize = 1 << 20;
 /// One answer may take this part of what is left, so that a few large ones leave room for many.
 const SHARE: usize = 8;
+
+/// Memory for requests.
+#[derive(Clone)]
+pub struct RequestBudget {
+    left: Arc<Semaphore>,
+    /// Held by the one request that goes beyond the budget.
+    beyond: Arc<Semaphore>,
+}
+
+/// What one request may hold, until this is dropped.
+#[derive(Default)]
+pub struct Room {
+    permits: Vec<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl RequestBudget {
+    pub fn new(bytes: usize, metrics: &Metrics) -> RequestBudget {
+        let permits = (bytes.max(WHOLE_BYTES_MAX) / PERMIT_BYTES).min(Semaphore::MAX_PERMITS);
+        let left = Arc::new(Semaphore::new(permits));
+        let watched = left.clone();
+        let used_bytes = move || (permits - watched.available_permits()) * PERMIT_BYTES;
+        metrics.watch_budget("kafka_requests", permits * PERMIT_BYTES, used_bytes);
+        RequestBudget { left, beyond: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// More room for a request of `whole` bytes, all of it or a step towards it; waits while there is none. May be dropped
+    /// while it waits.
+    pub async fn enlarge(&self, room: &mut Room, whole: usize) {
+        if room.permits.is_empty() {
+            let bytes = if whole <= WHOLE_BYTES_MAX { whole } else { STEP_BYTES };
+            // The semaphores are never closed.
+            room.permits.extend(self.left.clone().acquire_many_owned(permits(bytes)).await);
+            room.bytes = bytes;
+            return;
+        }
+        // Others may hold the rest and wait as well.
+        tokio::select! {
+            biased;
+            step = self.left.clone().acquire_many_owned(permits(STEP_BYTES)) => {
+                room.permits.extend(step);
+                room.bytes += STEP_BYTES;
+            }
+            alone = self.beyond.clone().acquire_owned() => {
+                room.permits.extend(alone);
+                room.bytes = room.bytes.max(whole);
+            }
+        }
+    }
+}
+
+impl Room {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.permits.is_empty()
+    }
+}
 
 #[derive(Clone)]
 pub struct AnswerBudget(Arc<Semaphore>);
@@ -62,6 +133,48 @@ mod tests {
     use super::*;
 
     const MIB: usize = 1 << 20;
+
+    fn enlarge(budget: &RequestBudget, room: &mut Room, whole: usize) -> bool {
+        budget.enlarge(room, whole).now_or_never().is_some()
+    }
+
+    #[test]
+    fn usual_requests_ask_once_and_wait_without_holding_anything() {
+        let budget = RequestBudget::new(4 * MIB, &Metrics::new(1));
+        let mut rooms: Vec<Room> = (0..4).map(|_| Room::default()).collect();
+        let whole = MIB + 500;
+        let granted: Vec<bool> = rooms.iter_mut().map(|room| enlarge(&budget, room, whole)).collect();
+        assert_eq!(granted, [true, true, true, false]);
+        assert!(rooms[..3].iter().all(|room| room.bytes() == whole) && rooms[3].is_empty());
+        rooms.remove(0);
+        assert!(enlarge(&budget, &mut rooms[2], whole));
+    }
+
+    #[test]
+    fn of_large_requests_that_wait_for_each_other_one_goes_on() {
+        let budget = RequestBudget::new(4 * MIB, &Metrics::new(1));
+        let mut rooms: Vec<Room> = (0..4).map(|_| Room::default()).collect();
+        assert!(rooms.iter_mut().all(|room| enlarge(&budget, room, 50 * MIB)));
+        // All of the budget is held by requests that need more.
+        let on: Vec<bool> = rooms.iter_mut().map(|room| enlarge(&budget, room, 50 * MIB)).collect();
+        assert_eq!(on, [true, false, false, false]);
+        assert_eq!((rooms[0].bytes(), rooms[1].bytes()), (50 * MIB, MIB));
+        rooms.remove(0);
+        // What it held and its turn are free again.
+        assert!(enlarge(&budget, &mut rooms[0], 50 * MIB) && enlarge(&budget, &mut rooms[1], 50 * MIB));
+        assert!(!enlarge(&budget, &mut rooms[2], 50 * MIB));
+        assert_eq!((rooms[0].bytes(), rooms[1].bytes()), (2 * MIB, 50 * MIB));
+    }
+
+    #[test]
+    fn a_request_larger_than_the_budget_passes() {
+        let budget = RequestBudget::new(100, &Metrics::new(1));
+        let mut room = Room::default();
+        for expected in [MIB, 2 * MIB, 100 * MIB] {
+            assert!(enlarge(&budget, &mut room, 100 * MIB));
+            assert_eq!(room.bytes(), expected);
+        }
+    }
 
     #[test]
     fn answers_share_what_there_is_and_wait_for_the_rest() {

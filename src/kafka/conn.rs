@@ -22,25 +22,25 @@ use kafka_protocol::protocol::Decodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::kafka::budget::{RequestBudget, Room};
 use crate::kafka::{
     Answer, Client, Context, Door, Running, Started, api_versions, audit, error, row, share,
     trace::{self, Traced},
 };
-use crate::metrics::Metrics;
 
 /// Produce requests of one connection that are under way at once.
 const PIPELINE_MAX: usize = 128;
-/// Memory for a frame grows by this much at a time.
-const READ_STEP: usize = 1 << 20;
 /// Requests other than Produce carry no records: none is legitimately this large.
 const CONTROL_FRAME_BYTES_MAX: usize = 16 << 20;
 /// API key, version and correlation id.
 const FRAME_BYTES_MIN: usize = 8;
 /// An answer of which the client takes nothing for this long is given up with its connection: it holds memory.
 const UNREAD_MAX_MS: i64 = 30_000;
+/// A request of which nothing more comes for this long, while it holds memory, is given up with its connection.
+const STALLED_MAX_MS: i64 = 30_000;
 const PRODUCE_KEY: [u8; 2] = [0, 0];
 /// What a connection may read of a frame before it asks the budget.
 const FREE_BYTES: usize = 64 << 10;
@@ -48,27 +48,6 @@ const FREE_BYTES: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 4 << 10;
 /// How long a client whose last answers were just sent has to read them when the server stops.
 const PARTING_MS: i64 = 1_000;
-/// A permit of the budget stands for this many bytes.
-const PERMIT_BYTES: usize = 1 << 10;
-
-/// Memory for requests of all connections.
-#[derive(Clone)]
-pub struct RequestBudget(Arc<Semaphore>);
-
-impl RequestBudget {
-    pub fn new(bytes: usize, metrics: &Metrics) -> RequestBudget {
-        let permits = (bytes / PERMIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        let left = Arc::new(Semaphore::new(permits));
-        let watched = left.clone();
-        let used_bytes = move || (permits - watched.available_permits()) * PERMIT_BYTES;
-        metrics.watch_budget("kafka_requests", permits * PERMIT_BYTES, used_bytes);
-        RequestBudget(left)
-    }
-
-    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().acquire_many_owned(bytes.div_ceil(PERMIT_BYTES) as u32).await.ok()
-    }
-}
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +58,8 @@ pub enum Ending {
     Idle,
     #[error("answers were not read for too long")]
     Unread,
+    #[error("the rest of a request did not come")]
+    Stalled,
     #[error("too many connections from its address")]
     Throttled,
     #[error("the server stops")]
@@ -121,8 +102,9 @@ async fn answer_all(door: Arc<Door>, budget: RequestBudget, socket: TcpStream, c
     let mut incoming = Incoming {
         socket: reader,
         received: BytesMut::new(),
-        permits: Vec::new(),
+        room: Room::default(),
         budget,
+        clock: door.broker.clock().clone(),
         request_bytes_max: door.config.request_bytes_max,
     };
     let (clock, idle_max_ms) = (door.broker.clock().clone(), door.config.connections_idle_max);
@@ -214,14 +196,16 @@ async fn part(reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) {
 /// A request's bytes, with its share of the budget.
 struct Frame {
     bytes: Bytes,
-    permits: Vec<OwnedSemaphorePermit>,
+    room: Room,
 }
 
 struct Incoming {
     socket: OwnedReadHalf,
     received: BytesMut,
-    permits: Vec<OwnedSemaphorePermit>,
+    /// For the frame that is being read.
+    room: Room,
     budget: RequestBudget,
+    clock: Clock,
     request_bytes_max: usize,
 }
 
@@ -243,33 +227,30 @@ impl Incoming {
             }
             self.read_more(whole).await?;
         }
-        if self.permits.is_empty() {
-            self.permits.extend(self.budget.take(length).await);
+        if self.room.is_empty() {
+            self.budget.enlarge(&mut self.room, whole).await;
         }
         self.received.advance(4);
         let bytes = self.received.split_to(length).freeze();
-        Ok(Frame { bytes, permits: std::mem::take(&mut self.permits) })
+        Ok(Frame { bytes, room: std::mem::take(&mut self.room) })
     }
 
-    /// Bytes that may be held now.
-    fn granted(&self) -> usize {
-        (READ_STEP * self.permits.len()).max(FREE_BYTES)
-    }
-
-    /// Reads on towards `wanted` bytes, a step at a time.
+    /// Reads on towards `wanted` bytes, as far as there is room.
     async fn read_more(&mut self, wanted: usize) -> Result<(), Ending> {
-        if self.received.len() >= self.granted() {
+        if self.received.len() >= self.room.bytes().max(FREE_BYTES) {
             // A frame that waits for memory waits with its connection, and gives up as an idle one does.
-            self.permits.extend(self.budget.take(READ_STEP).await);
+            self.budget.enlarge(&mut self.room, wanted).await;
         }
         // A claim alone reserves nothing: what may be held is what was granted.
-        let room = self.granted().saturating_sub(self.received.len());
+        let room = self.room.bytes().max(FREE_BYTES).saturating_sub(self.received.len());
         let missing = wanted.saturating_sub(self.received.len());
         self.received.reserve(missing.min(room).max(READ_BYTES_MIN));
-        match self.socket.read_buf(&mut self.received).await? {
-            0 => Err(Ending::Closed),
-            _ => Ok(()),
-        }
+        let read = tokio::select! {
+            biased;
+            read = self.socket.read_buf(&mut self.received) => read?,
+            () = self.clock.sleep_ms(STALLED_MAX_MS), if !self.room.is_empty() => return Err(Ending::Stalled),
+        };
+        if read == 0 { Err(Ending::Closed) } else { Ok(()) }
     }
 }
 
@@ -306,7 +287,7 @@ struct Requests {
 impl Requests {
     /// Decodes a request and calls its handler. What cannot be told from its answer ends the connection, as with Kafka.
     fn start(&self, frame: Frame) -> Result<Started, Ending> {
-        let Frame { mut bytes, permits } = frame;
+        let Frame { mut bytes, room } = frame;
         let (key, version) = (peek_i16(&bytes, 0), peek_i16(&bytes, 2));
         let (index, row) = row(key).ok_or(Ending::UnknownApi(key))?;
         let begun = Begun::now(&self.door);
@@ -342,7 +323,7 @@ impl Requests {
             if let Some(asked) = asked {
                 audit::answered(asked, answer.error);
             }
-            drop(permits);
+            drop(room);
             answer
         });
         Ok(Started { answer, reads_on })

@@ -29,7 +29,7 @@ use crate::txn::Transactions;
 
 mod api_versions;
 mod audit;
-mod budget;
+pub mod budget;
 mod chunks;
 mod cluster;
 mod configs;
@@ -179,7 +179,7 @@ impl Door {
         let api_metrics = TABLE.iter().map(|row| broker.metrics().api(row.name)).collect();
         let sessions = sessions::Sessions::new(config.fetch_sessions_max);
         let share_sessions = crate::share::sessions::Sessions::new(shares.settings().sessions_max);
-        let answers = AnswerBudget::new(config.memory / 4, broker.metrics());
+        let answers = AnswerBudget::new(config.memory_shares().kafka_answers, broker.metrics());
         Arc::new(Door {
             broker,
             groups,
