@@ -12,6 +12,7 @@ mod killed;
 mod kinesis;
 mod kinesis_input;
 mod kinesis_killed;
+mod memory;
 mod metrics;
 mod offsets;
 mod process;
