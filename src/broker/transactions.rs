@@ -68,6 +68,9 @@ impl Broker {
         for index in indexes {
             self.mark_partition(&state, index, new, marker, now_ms);
         }
+        if state.lineage.is_original() {
+            return;
+        }
         for partition in &state.partitions {
             if partition.is_in_transaction(marker.producer_id) {
                 let new = NewBatch { leader_epoch: leader_epoch(&state, partition), ..new };

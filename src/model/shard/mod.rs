@@ -156,6 +156,12 @@ impl Lineage {
         self.partitions
     }
 
+    /// Whether no shard was ever split or merged: each log holds what was addressed to its partition, and nothing else.
+    pub fn is_original(&self) -> bool {
+        // Every split and every merge takes more ordinals than it adds partitions.
+        self.shards.last().is_some_and(|last| last.ordinal.0 + 1 == self.partitions)
+    }
+
     pub fn shard(&self, ordinal: ShardOrdinal) -> Option<&Shard> {
         self.place_of(ordinal).and_then(|place| self.shards.get(place))
     }

@@ -43,6 +43,22 @@ fn a_split_goes_on_in_its_partition_and_opens_another() {
 }
 
 #[test]
+fn a_lineage_is_original_until_the_first_split_or_merge() {
+    let original = uniform(2);
+    assert!(original.is_original());
+    let mut split = original.clone();
+    split.split(ShardOrdinal(1), SplitAt::Midpoint, 0, 5_000).unwrap();
+    assert!(!split.is_original());
+    split.forget(|shard| !shard.is_open());
+    assert!(!split.is_original());
+    let mut merged = original;
+    merged.merge(ShardOrdinal(0), ShardOrdinal(1), |_| 0, 5_000).unwrap();
+    assert!(!merged.is_original());
+    merged.forget(|shard| !shard.is_open());
+    assert!(!merged.is_original());
+}
+
+#[test]
 fn a_childs_creation_second_is_later_than_its_parents() {
     let mut lineage = uniform(1);
     // The same second, and a clock that was set back.
