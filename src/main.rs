@@ -20,7 +20,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// For what Rust allocates; RocksDB has the C library's. Under load the pages of freed buffers are used again within
-/// milliseconds, and an idle broker's go back by [`give_back`].
+/// milliseconds. Its default, which is to return what nobody wanted for a second, therefore costs a busy broker nothing; for
+/// an idle one [`give_back`] sees to it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -33,17 +34,9 @@ const ARENAS_MAX: libc::c_int = 2;
 /// Milliseconds between two looks for memory to give back.
 const GIVE_BACK_EVERY_MS: i64 = 5_000;
 
-/// For how long mimalloc keeps what is free, in milliseconds. It gives back all of it at once: with its default of a second,
-/// a broker under even load has a third more page faults.
-const KEPT_FREE_MS: libc::c_long = 10_000;
-/// mimalloc's number for that option.
-const PURGE_DELAY: libc::c_int = 15;
-
-// Of mimalloc.
 unsafe extern "C" {
-    /// Gives back to the system what was free for long enough.
+    /// Of mimalloc: gives back to the system what was free for long enough.
     fn mi_collect(force: bool);
-    fn mi_option_set(option: libc::c_int, value: libc::c_long);
 }
 
 fn main() -> ExitCode {
@@ -54,7 +47,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(error.report()),
     };
     start_logging(&config);
-    set_up_memory();
+    keep_memory_small();
     raise_file_limit();
     let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -124,10 +117,8 @@ async fn serve(config: Config) -> Result<(), String> {
     }
 }
 
-/// How the system and the allocators are to treat this process's memory. What they refuse stays as it was.
-fn set_up_memory() {
-    // SAFETY: may be called at any time; an option that there is not is not set.
-    unsafe { mi_option_set(PURGE_DELAY, KEPT_FREE_MS) };
+/// How the system and the C library are to treat this process's memory. What they refuse stays as it was.
+fn keep_memory_small() {
     #[cfg(target_os = "linux")]
     // SAFETY: prctl takes numbers only here. Where the system hands out memory by 2 MiB, a few touched pages of each arena
     // and stack would take several times what is in them.
@@ -265,17 +256,6 @@ fn raise_file_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    unsafe extern "C" {
-        fn mi_option_get(option: libc::c_int) -> libc::c_long;
-    }
-
-    #[test]
-    fn mimalloc_numbers_its_options_as_we_do() {
-        // SAFETY: may be called at any time.
-        let default_ms = unsafe { mi_option_get(PURGE_DELAY) };
-        assert_eq!(default_ms, 1_000, "the default that only this option has");
-    }
 
     fn config(args: &[&str]) -> Config {
         let args = std::iter::once("anabranch").chain(args.iter().copied()).map(Into::into);
