@@ -87,7 +87,7 @@ class Broker:
     def __init__(self):
         self.kafka = f"127.0.0.1:{free_port()}"
         self.http = f"127.0.0.1:{free_port()}"
-        self.process, self.folder, self.environment = None, None, {}
+        self.process, self.folder, self.environment, self.started_in = None, None, {}, None
 
     def fetch(self):
         """Installs it, once."""
@@ -114,7 +114,8 @@ class Broker:
     def spawn(self):
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen([str(word) for word in self.command()], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True, env=os.environ | self.environment)
+                                            stderr=log, start_new_session=True, env=os.environ | self.environment,
+                                            cwd=self.started_in)
 
     def ended(self):
         return self.process.poll() is not None
@@ -225,8 +226,10 @@ class Nisshi(Broker):
         self.binary = crate("nisshi", "0.8.1", "libsql", toolchain="1.96.0")
 
     def command(self):
+        # It takes every path as relative to where it was started.
+        self.started_in = self.folder
         return [self.binary, "broker", "--listener-url", f"tcp://{self.kafka}", "--advertised-listener-url",
-                f"tcp://{self.kafka}", "--storage-engine", f"sqlite://{self.folder}/nisshi.db"]
+                f"tcp://{self.kafka}", "--storage-engine", "sqlite://nisshi.db"]
 
 
 class Kfake(Broker):
