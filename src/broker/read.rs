@@ -44,6 +44,14 @@ impl Broker {
         }
     }
 
+    /// For the next who reads on at the first record of `batch`, which was read and is not given out. What is sealed at rest
+    /// is not kept open.
+    pub fn keep_ahead(&self, partition: &Partition, batch: StoredBatch) {
+        if !batch.is_sealed_at_rest() {
+            self.ahead.hold(partition.id, batch);
+        }
+    }
+
     /// The first record at or after `timestamp`, among those before `end`.
     pub async fn offset_at_time(
         &self,

@@ -18,7 +18,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
 
-use crate::broker::{ReadPipe, Stream};
+use crate::broker::{Broker, ReadPipe, Stream};
 use crate::kafka::budget::Grant;
 use crate::kafka::error::Codes;
 use crate::kafka::sessions::{Plan, TopicKey, Wanted};
@@ -146,12 +146,12 @@ impl Look {
         Look { data, batches: Vec::new(), log: None }
     }
 
-    /// Gives nothing of what it has found.
-    fn leave_out(&mut self) {
-        if let (Some(log), Some(first)) = (&mut self.log, self.batches.first()) {
-            log.next_offset = first.base_offset;
+    /// Gives nothing of what it has found, which is one batch that is too large. Its reader will come back for it.
+    fn leave_out(&mut self, broker: &Broker) {
+        for (log, batch) in self.log.iter_mut().zip(self.batches.drain(..)) {
+            log.next_offset = batch.base_offset;
+            broker.keep_ahead(&log.partition, batch);
         }
-        self.batches.clear();
         self.data.aborted_transactions.iter_mut().for_each(Vec::clear);
     }
 
@@ -180,6 +180,8 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
     let mut reads = FuturesOrdered::new();
     // The most that the reads under way may bring.
     let mut awaited_bytes = 0;
+    // A partition was given less room than it asked for, and others were read before it.
+    let mut full = false;
     for (topic, wanted) in &plan.wanted {
         let asked = Asked::of(cx, topic, wanted, limits);
         // Each reads as if those before it had brought their most, so a read that this would cut waits for them.
@@ -189,9 +191,12 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
         {
             let Some((look, bytes_max)) = reads.next().await else { break };
             awaited_bytes -= bytes_max;
-            round.take(look, bytes_max);
+            round.take(cx, look, bytes_max);
         }
-        let bytes_max = asked_bytes.min(limits.bytes_max.saturating_sub(round.bytes + awaited_bytes));
+        // One partition gets what room is left. To try each that follows would read its first batch, which seldom fits.
+        let left = if full { 0 } else { limits.bytes_max.saturating_sub(round.bytes + awaited_bytes) };
+        let bytes_max = asked_bytes.min(left);
+        full |= bytes_max < asked_bytes && round.bytes > 0;
         let may_be_first = round.bytes == 0 && limits.bytes_max > 0;
         let read = async move {
             let look = match asked {
@@ -204,7 +209,7 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
         reads.push_back(read);
     }
     while let Some((look, bytes_max)) = reads.next().await {
-        round.take(look, bytes_max);
+        round.take(cx, look, bytes_max);
     }
     round
 }
@@ -212,9 +217,9 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
 impl Round {
     /// Takes in the next partition's look, which was given room for `bytes_max` and brings its first batch whatever its
     /// size: only the answer's first may be larger than its room.
-    fn take(&mut self, mut look: Look, bytes_max: usize) {
+    fn take(&mut self, cx: &Context, mut look: Look, bytes_max: usize) {
         if self.bytes > 0 && look.batches.first().is_some_and(|first| first.batch_len() > bytes_max) {
-            look.leave_out();
+            look.leave_out(&cx.door.broker);
         }
         self.failed |= look.log.is_none();
         self.withheld |= look.log.as_ref().is_some_and(|log| log.withheld_ms > 0);

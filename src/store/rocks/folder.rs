@@ -1,9 +1,9 @@
-//! The data folder itself: who holds it, and what its filesystem can do.
+//! The data folder itself: who holds it, and the volume it is on.
 //!
 //! The lock is on `anabranch.lock`, which holds the owner's process id as text so that a second start can name it. The
 //! system releases the lock with the process, however that ends; the file stays and means nothing without it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use super::{OpenError, Volume};
 
 const LOCK_FILE: &str = "anabranch.lock";
-const PROBE_FILE: &str = "direct-io.probe";
 
 /// Holds the folder, or shares it with others who look, until it is dropped.
 pub(super) struct FolderLock {
@@ -113,28 +112,4 @@ pub(super) fn volume(dir: &Path) -> Option<Volume> {
 #[cfg(not(unix))]
 pub(super) fn volume(_dir: &Path) -> Option<Volume> {
     None
-}
-
-/// Whether files here can be written past the page cache. Asked by doing it, since a filesystem that refuses (some
-/// network and memory filesystems do) would otherwise fail the first flush.
-#[cfg(target_os = "linux")]
-pub(super) fn takes_direct_io(dir: &Path) -> bool {
-    use std::os::unix::fs::OpenOptionsExt;
-
-    #[repr(align(4096))]
-    struct Aligned([u8; 4096]);
-
-    let path = dir.join(PROBE_FILE);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
-    let written = options.open(&path).and_then(|mut file| file.write_all(&Aligned([0; 4096]).0));
-    // What cannot be removed was not made.
-    let _ = fs::remove_file(&path);
-    written.is_ok()
-}
-
-/// Elsewhere RocksDB asks the system in its own way, which no filesystem refuses.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn takes_direct_io(_dir: &Path) -> bool {
-    true
 }

@@ -64,11 +64,7 @@ impl RocksStore {
         let unusable = |reason: String| OpenError::Unusable { folder: dir.to_path_buf(), reason };
         fs::create_dir_all(dir).map_err(|error| unusable(error.to_string()))?;
         let lock = FolderLock::acquire(dir)?;
-        let direct_io = folder::takes_direct_io(dir);
-        if !direct_io {
-            tracing::info!(folder = %dir.display(), "no direct I/O here: files are written through the page cache");
-        }
-        let setup = options::Setup::new(&options, direct_io).map_err(|error| unusable(error.into_string()))?;
+        let setup = options::Setup::new(&options).map_err(|error| unusable(error.into_string()))?;
         let families =
             [(LOG, setup.log), (META, setup.meta)].map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
         let db = DB::open_cf_descriptors(&setup.db, dir, families).map_err(|error| unusable(error.into_string()))?;
