@@ -155,6 +155,10 @@ impl Look {
         self.data.aborted_transactions.iter_mut().for_each(Vec::clear);
     }
 
+    fn has_more(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.next_offset < log.end)
+    }
+
     fn bytes(&self) -> usize {
         self.batches.iter().map(StoredBatch::batch_len).sum()
     }
@@ -180,7 +184,7 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
     let mut reads = FuturesOrdered::new();
     // The most that the reads under way may bring.
     let mut awaited_bytes = 0;
-    // A partition was given less room than it asked for, and others were read before it.
+    // A partition was given less room than it asked for, and has more than that.
     let mut full = false;
     for (topic, wanted) in &plan.wanted {
         let asked = Asked::of(cx, topic, wanted, limits);
@@ -189,26 +193,29 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
         while reads.len() >= READS_AT_ONCE
             || (!reads.is_empty() && round.bytes + awaited_bytes + asked_bytes > limits.bytes_max)
         {
-            let Some((look, bytes_max)) = reads.next().await else { break };
+            let read: Option<(Look, usize, bool)> = reads.next().await;
+            let Some((look, bytes_max, is_cut)) = read else { break };
             awaited_bytes -= bytes_max;
+            full |= is_cut && look.has_more();
             round.take(cx, look, bytes_max);
         }
-        // One partition gets what room is left. To try each that follows would read its first batch, which seldom fits.
+        // For whom the rest of the room did not suffice was the last: to try each that follows would read its first batch, which
+        // seldom fits.
         let left = if full { 0 } else { limits.bytes_max.saturating_sub(round.bytes + awaited_bytes) };
         let bytes_max = asked_bytes.min(left);
-        full |= bytes_max < asked_bytes && round.bytes > 0;
         let may_be_first = round.bytes == 0 && limits.bytes_max > 0;
         let read = async move {
             let look = match asked {
                 Ok(asked) => asked.read(cx, bytes_max, may_be_first).await,
                 Err(error) => Err(error),
             };
-            (look.unwrap_or_else(|error| Look::refused(wanted.partition, error)), bytes_max)
+            let look = look.unwrap_or_else(|error| Look::refused(wanted.partition, error));
+            (look, bytes_max, bytes_max < asked_bytes)
         };
         awaited_bytes += bytes_max;
         reads.push_back(read);
     }
-    while let Some((look, bytes_max)) = reads.next().await {
+    while let Some((look, bytes_max, _)) = reads.next().await {
         round.take(cx, look, bytes_max);
     }
     round

@@ -174,3 +174,16 @@ async fn everything_comes_once_and_in_order_within_the_bounds_of_an_answer() {
         }
     }
 }
+
+#[tokio::test]
+async fn partitions_with_little_leave_their_room_to_those_that_follow() {
+    for tail_bytes_max in [0, 1 << 20] {
+        let door = filled(tail_bytes_max).await;
+        // The first two are at their ends but for one small batch; the third has everything before it.
+        let end = SIZES.len() as Offset;
+        let mut offsets = [end - 1, end - 1, 0, 0, 0, 0];
+        let came = fetch_on(&door, &mut offsets, 30_000, 30_000).await;
+        assert!(came[..2].iter().all(|bytes| (1..500).contains(bytes)), "{came:?}");
+        assert!(came[2] > 20_000 && came.iter().sum::<usize>() <= 30_000, "{came:?}");
+    }
+}
