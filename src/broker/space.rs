@@ -135,7 +135,8 @@ impl Broker {
         let Some(segment) = partition.closed_from(offset) else { return Ok(None) };
         let (store, id) = (self.store.clone(), partition.id);
         blocking(move || {
-            let batches = scan_segment(&*store, id, &segment, segment.first_offset, segment.end_offset, bytes_max)?;
+            let batches =
+                scan_segment(&*store, id, &segment, segment.first_offset, segment.end_offset, bytes_max)?.batches;
             // None are there where the stream is being deleted.
             let until = batches.last().map(|last| last.last_offset + 1);
             Ok(until.map(|until| Run { segment, batches, until }))

@@ -79,7 +79,7 @@ pub fn print(
         while found.len() < options.count && next.max(segment.first_offset) < until.min(segment.end_offset) {
             let offset = next.max(segment.first_offset);
             let page = match scan_segment(store, partition, &segment, offset, until, PAGE_BYTES_MAX) {
-                Ok(page) => page,
+                Ok(page) => page.batches,
                 Err(error) => {
                     faults.of_stream(
                         stream,

@@ -199,8 +199,8 @@ async fn read_all(cx: &Context, plan: &Plan, limits: &Limits) -> Round {
             full |= is_cut && look.has_more();
             round.take(cx, look, bytes_max);
         }
-        // For whom the rest of the room did not suffice was the last: to try each that follows would read its first batch, which
-        // seldom fits.
+        // The partition for which the rest did not suffice was the last: to try each that follows would read its first
+        // batch, which seldom fits.
         let left = if full { 0 } else { limits.bytes_max.saturating_sub(round.bytes + awaited_bytes) };
         let bytes_max = asked_bytes.min(left);
         let may_be_first = round.bytes == 0 && limits.bytes_max > 0;
@@ -245,7 +245,7 @@ struct Asked<'a> {
     isolation: Isolation,
     high_watermark: Offset,
     last_stable_offset: Offset,
-    /// Where the answer has room for it.
+    /// If the answer has room for so much.
     bytes_max: usize,
 }
 
@@ -271,8 +271,8 @@ impl<'a> Asked<'a> {
         let pipe = shard.map(|shard| stream.read_pipe(shard, cx.client_id.as_deref()));
         let withheld_ms = pipe.as_ref().map_or(0, |pipe| pipe.wait_ms(broker.clock().tick_ms()));
         let pipe_bytes_max = pipe.as_ref().map_or(usize::MAX, ReadPipe::answer_bytes_max);
-        // Nothing is read where there is nothing, so it takes no room from others.
-        let bytes_max = match has_records {
+        // Where nothing is read, no room is taken from others.
+        let bytes_max = match has_records && withheld_ms == 0 {
             true => usize::try_from(wanted.bytes_max).unwrap_or(0).min(limits.bytes_max).min(pipe_bytes_max),
             false => 0,
         };

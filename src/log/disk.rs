@@ -92,18 +92,6 @@ pub fn scan_segment(
     offset: Offset,
     end: Offset,
     bytes_max: usize,
-) -> Result<Vec<DiskBatch>, StoreError> {
-    page_of_segment(store, partition, segment, offset, end, bytes_max).map(|page| page.batches)
-}
-
-/// The same, with what was read beyond.
-pub fn page_of_segment(
-    store: &dyn Store,
-    partition: PartitionId,
-    segment: &Segment,
-    offset: Offset,
-    end: Offset,
-    bytes_max: usize,
 ) -> Result<DiskPage, StoreError> {
     let key = |base_offset| Key::Batch { epoch: segment.epoch, partition, base_offset }.encode();
     let scan = |start| {

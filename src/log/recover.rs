@@ -194,7 +194,7 @@ fn replay_closed(
 ) -> Result<(), StoreError> {
     let mut next = segment.first_offset.max(from);
     while next < segment.end_offset {
-        let page = scan_segment(store, id, segment, next, segment.end_offset, PAGE_BYTES_MAX)?;
+        let page = scan_segment(store, id, segment, next, segment.end_offset, PAGE_BYTES_MAX)?.batches;
         let Some(last) = page.last() else { break };
         next = last.last_offset + 1;
         for batch in &page {

@@ -107,7 +107,7 @@ impl Partition {
                 return Ok(None);
             };
             let from = offset.max(segment.first_offset);
-            if let Some(batch) = scan_segment(store, self.id, &segment, from, until, 1)?.first() {
+            if let Some(batch) = scan_segment(store, self.id, &segment, from, until, 1)?.batches.first() {
                 let (base_offset, last_offset) = (batch.base_offset, batch.last_offset);
                 return Ok(Some(Found { base_offset, last_offset, appended_ms: batch.stored.append_time_ms }));
             }

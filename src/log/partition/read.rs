@@ -1,7 +1,7 @@
 //! Batches out: from memory where it has them, else from the store.
 
 use super::Partition;
-use crate::log::disk::page_of_segment;
+use crate::log::disk::scan_segment;
 use crate::log::segment::{self, Segment};
 use crate::log::tail::StoredBatch;
 use crate::log::transactions::Aborted;
@@ -113,7 +113,7 @@ impl Partition {
                 break;
             }
             next = next.max(segment.first_offset);
-            let page = match page_of_segment(store, self.id, &segment, next, end, bytes_max.saturating_sub(bytes)) {
+            let page = match scan_segment(store, self.id, &segment, next, end, bytes_max.saturating_sub(bytes)) {
                 Ok(page) => page,
                 Err(error) => return self.cut_short(read, error.into()),
             };
