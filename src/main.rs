@@ -195,7 +195,7 @@ fn banner(config: &Config, kafka: &[SocketAddr], http: SocketAddr) -> String {
         Durability::Sync => "acknowledged records survive a crash of this machine",
     };
     line("Durability", format!("{}: {survives}", config.durability));
-    line("Memory", format!("{} MiB for write buffers and caches", config.memory >> 20));
+    line("Memory", format!("{} MiB at most, taken as data comes", config.memory >> 20));
     line("Stop", "Ctrl-C or SIGTERM".to_owned());
     if let (Some(listener), Some(bound)) = (config.kafka_addr.first(), kafka.first()) {
         let address = reachable(listener, *bound);
