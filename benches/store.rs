@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 const MIB: usize = 1 << 20;
 const BATCH_BYTES: usize = 64 << 10;
+const SMALL_BATCH_BYTES: usize = 4 << 10;
 const PARTITIONS: usize = 16;
 /// Batches in one commit: what the log's writer puts together under load.
 const COMMIT_BATCHES: usize = 16;
@@ -32,7 +33,7 @@ fn main() {
     let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = tempfile::tempdir_in(folder).expect("a folder of its own");
     let bytes = (gib * 1024.0 * MIB as f64) as usize;
-    let batch = random_batch();
+    let batch = random_batch(BATCH_BYTES);
 
     println!("{gib} GiB in batches of {} KiB, {PARTITIONS} partitions", BATCH_BYTES >> 10);
     println!("{:<28}{:>10}{:>12}", "", "MB/s", "CPU-s/GiB");
@@ -58,7 +59,15 @@ fn main() {
     let synced = measure("plain files, synced each", few, || append_plain(&plain, &batch, few, true));
     let stored = measure("store, synced commits", few, || append_stored(&rocks, &batch, few, true));
     beside(stored, synced);
-    tail();
+    fs::remove_dir_all(&rocks).expect("the store is removed");
+    fs::remove_dir_all(&plain).expect("the files are removed");
+
+    // Large batches are bound by what the disk writes, small ones by how often it is asked to.
+    let (small, few) = (random_batch(SMALL_BATCH_BYTES), (bytes / 128).max(16 * MIB));
+    let synced = measure("the same in small batches", few, || append_plain(&plain, &small, few, true));
+    let stored = measure("store, the same", few, || append_stored(&rocks, &small, few, true));
+    beside(stored, synced);
+    tail(&batch);
 }
 
 #[derive(Clone, Copy)]
@@ -98,11 +107,11 @@ fn cpu_seconds() -> f64 {
 }
 
 /// Bytes that no layer below can make smaller.
-fn random_batch() -> Bytes {
+fn random_batch(bytes: usize) -> Bytes {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut out = BytesMut::with_capacity(BatchHeader::LEN + BATCH_BYTES);
+    let mut out = BytesMut::with_capacity(BatchHeader::LEN + bytes);
     BatchHeader { append_time_ms: 0, sealed_by: None, addressed: None }.put(&mut out);
-    while out.len() < BatchHeader::LEN + BATCH_BYTES {
+    while out.len() < BatchHeader::LEN + bytes {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         out.extend_from_slice(&(state ^ state >> 33).to_le_bytes());
     }
@@ -117,7 +126,7 @@ fn append_plain(folder: &Path, batch: &[u8], bytes: usize, synced: bool) {
     fs::create_dir_all(folder).expect("a folder");
     let open = |partition| OpenOptions::new().create(true).append(true).open(plain_file(folder, partition));
     let mut files: Vec<File> = (0..PARTITIONS).map(|partition| open(partition).expect("a file")).collect();
-    for at in 0..bytes / BATCH_BYTES {
+    for at in 0..bytes / (batch.len() - BatchHeader::LEN) {
         let file = &mut files[at % PARTITIONS];
         file.write_all(&batch[BatchHeader::LEN..]).expect("written");
         if synced {
@@ -151,7 +160,7 @@ fn append_stored(folder: &Path, batch: &Bytes, bytes: usize, synced: bool) {
     let store = open(folder);
     let (mut epoch, mut in_epoch) = (0, 0);
     let mut offsets = [0; PARTITIONS];
-    for _ in 0..bytes / BATCH_BYTES / COMMIT_BATCHES {
+    for _ in 0..bytes / (batch.len() - BatchHeader::LEN) / COMMIT_BATCHES {
         let mut commit = Batch::default();
         for at in 0..COMMIT_BATCHES {
             let index = at % PARTITIONS;
@@ -215,9 +224,8 @@ fn disk_bytes(folder: &Path) -> u64 {
 }
 
 /// A fetch at the end of a partition, from memory.
-fn tail() {
+fn tail(value: &Bytes) {
     let mut tail = Tail::default();
-    let value = random_batch();
     for base_offset in 0..64 {
         tail.push(StoredBatch { base_offset, last_offset: base_offset, value: value.clone() });
     }
