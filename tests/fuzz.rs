@@ -56,7 +56,7 @@ const MUTANT_BYTES_MAX: usize = 8 << 10;
 const INTERESTING: [i32; 8] = [i32::MIN, -1, 0, 1, 0x7f, 0x80, 0xffff, i32::MAX];
 
 fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let folder = Path::new("fuzz/seeds").join(target);
     let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty());

@@ -19,7 +19,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
 ];
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("grafana")
+    PathBuf::from("grafana")
 }
 
 fn dashboards() -> BTreeMap<String, Value> {

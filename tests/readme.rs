@@ -81,7 +81,7 @@ fn missing(tool: &str) -> bool {
 }
 
 fn readme() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+    std::fs::read_to_string("README.md").unwrap()
 }
 
 #[test]
