@@ -3,6 +3,7 @@ module anabranch/compat/aws-sdk-go
 go 1.26.0
 
 require (
+	anabranch/compat/lib/ownbody v0.0.0
 	github.com/aws/aws-sdk-go-v2 v1.47.7
 	github.com/aws/aws-sdk-go-v2/credentials v1.20.15
 	github.com/aws/aws-sdk-go-v2/service/kinesis v1.56.11
@@ -14,3 +15,5 @@ require (
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.10 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.10 // indirect
 )
+
+replace anabranch/compat/lib/ownbody => ../lib/ownbody

@@ -3,17 +3,16 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"reflect"
 	"sync"
 	"time"
+
+	"anabranch/compat/lib/ownbody"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -33,27 +32,9 @@ type request struct {
 	Parameters map[string]json.RawMessage `json:"parameters"`
 }
 
-// ownBody sends a copy of each request's body, as ../../README.md advises. The SDK closes the body as soon as it has the
-// answer, which can be before the transport has looked for its end: its reader then reports io.EOF as an error of the
-// write (smithy-go 1.28, safeWriteToReadCloser), and the transport closes the connection, of which a subscription dies.
-type ownBody struct{ http.RoundTripper }
-
-func (t ownBody) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.Body == nil {
-		return t.RoundTripper.RoundTrip(request)
-	}
-	body, err := io.ReadAll(request.Body)
-	if err != nil {
-		return nil, err
-	}
-	sent := request.Clone(request.Context())
-	sent.Body = io.NopCloser(bytes.NewReader(body))
-	return t.RoundTripper.RoundTrip(sent)
-}
-
 func client(attempts int) *kinesis.Client {
 	return kinesis.New(kinesis.Options{
-		HTTPClient:   &http.Client{Transport: ownBody{&http.Transport{}}},
+		HTTPClient:   ownbody.Client(),
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(os.Getenv("KINESIS")),
 		Credentials:  credentials.NewStaticCredentialsProvider("compat", "compat", ""),

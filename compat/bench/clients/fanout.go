@@ -1,16 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"log"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"anabranch/compat/lib/ownbody"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -29,7 +28,7 @@ const fanOutBytes = 100
 func fanOut(ctx context.Context, endpoint, stream string, consumers, rate int, lasting time.Duration) {
 	uncollected()
 	client := kinesis.New(kinesis.Options{
-		HTTPClient:   &http.Client{Transport: ownBody{&http.Transport{}}},
+		HTTPClient:   ownbody.Client(),
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(endpoint),
 		Credentials:  credentials.NewStaticCredentialsProvider("bench", "bench", ""),
@@ -78,22 +77,6 @@ func fanOut(ctx context.Context, endpoint, stream string, consumers, rate int, l
 		delays = append(delays, one.delays...)
 	}
 	tell(delays, map[string]any{"delivered": delivered.Load(), "due": due})
-}
-
-// ownBody sends a copy of each request's body. The SDK closes the body as soon as it has the answer, which can be before
-// the transport has looked for its end: its reader then reports io.EOF as an error of the write (smithy-go 1.28,
-// safeWriteToReadCloser), and the transport closes the connection, of which a subscription dies. Only brokers that
-// answer at once see it.
-type ownBody struct{ http.RoundTripper }
-
-func (t ownBody) RoundTrip(request *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(request.Body)
-	if err != nil {
-		return nil, err
-	}
-	sent := request.Clone(request.Context())
-	sent.Body = io.NopCloser(bytes.NewReader(body))
-	return t.RoundTripper.RoundTrip(sent)
 }
 
 func register(ctx context.Context, client *kinesis.Client, stream, name string) string {

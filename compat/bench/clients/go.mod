@@ -3,6 +3,7 @@ module anabranch/compat/bench/clients
 go 1.26.0
 
 require (
+	anabranch/compat/lib/ownbody v0.0.0
 	github.com/aws/aws-sdk-go-v2 v1.47.7
 	github.com/aws/aws-sdk-go-v2/credentials v1.20.15
 	github.com/aws/aws-sdk-go-v2/service/kinesis v1.56.11
@@ -18,3 +19,5 @@ require (
 	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	github.com/twmb/franz-go/pkg/kmsg v1.15.0 // indirect
 )
+
+replace anabranch/compat/lib/ownbody => ../../lib/ownbody

@@ -1,0 +1,3 @@
+module anabranch/compat/lib/ownbody
+
+go 1.26.0
