@@ -112,11 +112,17 @@ impl Bed {
             Reply::Events(mut events) => {
                 let first = async { tokio::time::timeout(PATIENCE, events.0.recv()).await };
                 match self.runtime.block_on(first).expect("the first event comes at once") {
-                    Some(Event::Message { body, .. }) => assert!(is_document(format, &body)),
+                    Some(Event::Message(bytes)) => assert!(is_document(format, body(&bytes)), "{bytes:02x?}"),
                     Some(Event::Exception(failure)) => assert!(failure.status < 500, "{failure:?}"),
                     None => {}
                 }
             }
         }
     }
+}
+
+/// Of an event stream's message: it stands behind a prelude of 12 bytes and the headers, and before a checksum.
+fn body(message: &[u8]) -> &[u8] {
+    let headers = u32::from_be_bytes(message[4..8].try_into().expect("a message has a prelude")) as usize;
+    &message[12 + headers..message.len() - 4]
 }

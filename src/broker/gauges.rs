@@ -236,13 +236,13 @@ impl ReadPipe {
     fn with_pipe<T>(&self, policy: LimitsPolicy, work: impl FnOnce(&mut Pipe) -> T) -> Option<T> {
         let gauges = self.stream.gauges_of(policy, self.shard)?;
         let Some(name) = &self.consumer else { return Some(work(&mut gauges.read.lock().pipe)) };
-        let known = gauges.pipes.lock().contains_key(name);
-        let attributes = (!known).then(|| self.stream.attributes());
-        let mut pipes = gauges.pipes.lock();
-        if let Some(attributes) = attributes {
-            // Whose consumer was deregistered is not needed any more.
-            pipes.retain(|name, _| attributes.consumer(name).is_some());
+        if let Some(pipe) = gauges.pipes.lock().get_mut(name) {
+            return Some(work(pipe));
         }
+        let attributes = self.stream.attributes();
+        let mut pipes = gauges.pipes.lock();
+        // Whose consumer was deregistered is not needed any more.
+        pipes.retain(|name, _| attributes.consumer(name).is_some());
         Some(work(pipes.entry(name.clone()).or_default()))
     }
 }

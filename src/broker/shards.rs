@@ -190,6 +190,13 @@ impl Broker {
         Ok(page)
     }
 
+    /// Whether a page of `span` that began with the record at `first`, and whose oldest was appended at `oldest_append_ms`,
+    /// would be read again as it was: nothing of it has expired, and memory has it still.
+    pub fn is_current(&self, stream: &Stream, span: &Span, first: Offset, oldest_append_ms: i64) -> bool {
+        let expired_before_ms = expiry(&stream.settings(), self.clock.now_ms()).unwrap_or(i64::MIN);
+        oldest_append_ms >= expired_before_ms && span.partition.is_hot(first)
+    }
+
     /// Passes over what shows nothing behind the records of a page, so that a reader who has had all there is to see is
     /// not told that there is more.
     async fn pass_hidden(&self, span: &Span, page: &mut Page, expired_before_ms: i64) -> Result<(), ReadError> {

@@ -25,6 +25,8 @@ pub struct MemoryShares {
     pub kafka_answers: usize,
     /// Bodies of HTTP requests, and as much for those of answers; the doors need `http::BODY_BYTES_LEAST`.
     pub http_bodies: usize,
+    /// Events that several subscriptions of SubscribeToShard are sent.
+    pub fanout: usize,
 }
 
 impl MemoryShares {
@@ -38,6 +40,7 @@ impl MemoryShares {
             kafka_requests: sixteenths(5) / 4,
             kafka_answers: sixteenths(3) / 2,
             http_bodies: sixteenths(1),
+            fanout: sixteenths(1) / 8,
         }
     }
 }
@@ -59,9 +62,10 @@ mod tests {
     fn the_shares_leave_a_tenth_to_the_allocators() {
         for mib in [512, 513, 700, 1_000, 4_096, 1 << 20] {
             let memory = mib * MIB;
-            let MemoryShares { store, tail, kafka_requests, kafka_answers, http_bodies } = MemoryShares::of(memory);
+            let shares = MemoryShares::of(memory);
+            let MemoryShares { store, tail, kafka_requests, kafka_answers, http_bodies, fanout } = shares;
             let bodies = 2 * http_bodies.max(HTTP_BYTES_LEAST);
-            let all = PROCESS_BYTES + store + tail + 2 * kafka_requests + kafka_answers + bodies;
+            let all = PROCESS_BYTES + store + tail + 2 * kafka_requests + kafka_answers + bodies + fanout;
             assert!(all <= memory / 10 * 9, "{mib} MiB: {all}");
             assert!(all >= memory / 10 * 8, "{mib} MiB: {all}");
         }
@@ -69,8 +73,9 @@ mod tests {
 
     #[test]
     fn little_memory_leaves_something_for_everyone() {
-        let MemoryShares { store, tail, kafka_requests, kafka_answers, http_bodies } = MemoryShares::of(16 * MIB);
-        assert_eq!((store, tail, http_bodies), (3 * MIB, MIB, MIB / 2));
+        let shares = MemoryShares::of(16 * MIB);
+        let MemoryShares { store, tail, kafka_requests, kafka_answers, http_bodies, fanout } = shares;
+        assert_eq!((store, tail, http_bodies, fanout), (3 * MIB, MIB, MIB / 2, MIB / 16));
         assert!(kafka_requests > MIB / 2 && kafka_answers > MIB / 2);
     }
 }

@@ -5,6 +5,7 @@ use std::task::Poll;
 use super::*;
 use crate::broker::catalog::NewStream;
 use crate::broker::put::NewRecord;
+use crate::broker::shards::ShardRecord;
 use crate::broker::{BrokerOptions, CatalogError};
 use crate::metrics::Metrics;
 use crate::model::attributes::{Attributes, LimitsPolicy, Passing};
@@ -12,6 +13,9 @@ use crate::model::settings::{BrokerValues, Overrides, topic};
 use crate::model::shard::SplitAt;
 use crate::store::memory::MemoryStore;
 
+/// Shorter than a subscription.
+const RETENTION_MS: i64 = 60_000;
+const SHARED_BYTES: usize = 64 << 10;
 const FIRST: ShardOrdinal = ShardOrdinal(0);
 
 struct Bench {
@@ -45,22 +49,40 @@ impl Bench {
             name: "orders".into(),
             partitions: NonZeroU32::MIN,
             claimed_replicas: 1,
-            overrides: Overrides::from([(topic::KINESIS_LIMITS.to_owned(), LimitsPolicy::Enforce.to_string())]),
+            overrides: Overrides::from([
+                (topic::KINESIS_LIMITS.to_owned(), LimitsPolicy::Enforce.to_string()),
+                (topic::RETENTION_MS.to_owned(), RETENTION_MS.to_string()),
+            ]),
             attributes,
         };
         let stream = broker.create_stream(new).await.unwrap();
-        Bench { dispatcher: Dispatcher::new(clock.clone()), broker, clock, stream }
+        let dispatcher = Dispatcher::new(clock.clone(), SHARED_BYTES, &Metrics::new(1));
+        Bench { dispatcher, broker, clock, stream }
     }
 
     fn subscribe(&self, consumer: &str) -> Result<Subscription, Occupied> {
+        self.subscribe_to(FIRST, consumer, 0, 0)
+    }
+
+    fn subscribe_to(
+        &self,
+        shard: ShardOrdinal,
+        consumer: &str,
+        next: Offset,
+        format: u8,
+    ) -> Result<Subscription, Occupied> {
         let attributes = self.stream.attributes();
-        let span = self.stream.span(FIRST).unwrap();
+        let span = self.stream.span(shard).unwrap();
         let consumer = attributes.consumer(consumer).unwrap();
-        self.dispatcher.subscribe(&self.broker, &self.stream, consumer, &span, 0)
+        self.dispatcher.subscribe(&self.broker, &self.stream, consumer, &span, next, format)
     }
 
     async fn put(&self, data: &[u8]) {
-        let record = NewRecord { partition_key: Some("k"), hash_key: None, data };
+        self.put_at(0, data).await;
+    }
+
+    async fn put_at(&self, hash_key: u128, data: &[u8]) {
+        let record = NewRecord { partition_key: Some("k"), hash_key: Some(hash_key), data };
         let outcomes = self.broker.put(&self.stream, &[record]).unwrap().committed().await;
         assert!(matches!(outcomes[..], [crate::broker::put::PutOutcome::Kept { .. }]), "{outcomes:?}");
     }
@@ -76,16 +98,52 @@ impl Bench {
 
 fn page(news: News) -> Page {
     match news {
-        News::Page(_, page) => page,
+        News::Page(told) => told.page,
+        News::Written(written) => panic!("{written:?}"),
         News::End(end) => panic!("{end:?}"),
     }
 }
 
 fn end(news: News) -> End {
     match news {
-        News::Page(_, page) => panic!("{page:?}"),
+        News::Page(told) => panic!("{:?}", told.page),
+        News::Written(written) => panic!("{written:?}"),
         News::End(end) => end,
     }
+}
+
+/// Where what is told was read and how, as the door would write it.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    /// By itself.
+    Own(String),
+    /// By another subscription.
+    Shared(String),
+    Nothing,
+}
+
+/// What the subscription has to say, written and shared as the door does it.
+async fn hear(subscription: &mut Subscription) -> Heard {
+    let shared = |written: Written| Heard::Shared(String::from_utf8(written.body.to_vec()).unwrap());
+    match now(subscription).await {
+        None => Heard::Nothing,
+        Some(News::Written(written)) => shared(written),
+        Some(News::End(end)) => panic!("{end:?}"),
+        Some(News::Page(told)) => {
+            let data = |record: &ShardRecord| String::from_utf8(record.value.as_ref().unwrap().to_vec()).unwrap();
+            let text = told.page.records.iter().map(data).collect::<Vec<_>>().join(" ");
+            subscription.share(&told, &Bytes::from(text.clone().into_bytes()));
+            Heard::Own(text)
+        }
+    }
+}
+
+fn own(text: &str) -> Heard {
+    Heard::Own(text.to_owned())
+}
+
+fn shared(text: &str) -> Heard {
+    Heard::Shared(text.to_owned())
 }
 
 /// What the subscription has to say without waiting; `None` when it waits.
@@ -236,4 +294,114 @@ async fn every_consumer_has_two_mebibytes_a_second_of_its_own() {
     assert_eq!((count(&mut of_a).await, count(&mut of_b).await), (1, 2));
     bench.clock.advance(2_000);
     assert_eq!((count(&mut of_a).await, count(&mut of_b).await), (1, 1));
+}
+
+/// Two subscriptions that wait for what comes next, behind the first record.
+async fn two(bench: &Bench) -> (Subscription, Subscription) {
+    bench.put(b"0").await;
+    let (mut of_a, mut of_b) = (bench.subscribe("a").unwrap(), bench.subscribe("b").unwrap());
+    for subscription in [&mut of_a, &mut of_b] {
+        hear(subscription).await;
+        assert_eq!(hear(subscription).await, Heard::Nothing);
+    }
+    (of_a, of_b)
+}
+
+#[tokio::test]
+async fn what_is_told_at_a_shards_end_is_read_and_written_once() {
+    let bench = Bench::new().await;
+    let (mut of_a, mut of_b) = two(&bench).await;
+    for text in ["1", "2"] {
+        bench.put(text.as_bytes()).await;
+        assert_eq!((hear(&mut of_a).await, hear(&mut of_b).await), (own(text), shared(text)));
+        assert_eq!((hear(&mut of_a).await, hear(&mut of_b).await), (Heard::Nothing, Heard::Nothing));
+    }
+    assert_eq!(bench.dispatcher.room.used(), 0, "all have had it");
+    // One that missed some reads what it missed with what came then; from there on both go together.
+    bench.put(b"3").await;
+    assert_eq!(hear(&mut of_a).await, own("3"));
+    bench.put(b"4").await;
+    assert_eq!((hear(&mut of_a).await, hear(&mut of_b).await), (own("4"), own("3 4")));
+    bench.put(b"5").await;
+    assert_eq!((hear(&mut of_b).await, hear(&mut of_a).await), (own("5"), shared("5")));
+    drop((of_a, of_b));
+    assert!(bench.dispatcher.subscribed.lock().feeds.is_empty());
+    assert_eq!(bench.dispatcher.room.used(), 0);
+}
+
+#[tokio::test]
+async fn no_other_shards_place_or_format_is_shared() {
+    let bench = Bench::new().await;
+    bench.change(|draft| assert!(draft.split(FIRST, SplitAt::Midpoint).is_ok())).await;
+    let children: Vec<Span> = [1, 2].map(|ordinal| bench.stream.span(ShardOrdinal(ordinal)).unwrap()).into();
+    let starts: Vec<Offset> = children.iter().map(|span| span.shard.start_offset).collect();
+    assert_eq!(starts[0], starts[1]);
+    let at = |shard, consumer, format| bench.subscribe_to(ShardOrdinal(shard), consumer, starts[0], format).unwrap();
+    let (mut of_a, mut of_b, mut in_other_format) = (at(1, "a", 0), at(2, "b", 0), at(1, "b", 1));
+    // Alone with the other shard, as far as it is read.
+    let mut beside = at(2, "a", 0);
+    for subscription in [&mut of_a, &mut of_b, &mut in_other_format, &mut beside] {
+        hear(subscription).await;
+    }
+    bench.put_at(0, b"low").await;
+    bench.put_at(u128::MAX, b"high").await;
+    assert_eq!((hear(&mut of_a).await, hear(&mut of_b).await), (own("low"), own("high")));
+    assert_eq!((hear(&mut in_other_format).await, hear(&mut beside).await), (own("low"), shared("high")));
+}
+
+#[tokio::test]
+async fn what_was_trimmed_or_has_expired_is_not_told_of_anothers_reading() {
+    let bench = Bench::new().await;
+    let (mut of_a, mut of_b) = two(&bench).await;
+    bench.put(b"1").await;
+    bench.put(b"2").await;
+    assert_eq!(hear(&mut of_a).await, own("1 2"));
+    bench.broker.trim(&bench.stream.partitions()[0], 2).await.unwrap();
+    assert_eq!(hear(&mut of_b).await, own("2"));
+    bench.put(b"3").await;
+    bench.clock.advance(RETENTION_MS / 2);
+    bench.put(b"4").await;
+    assert_eq!(hear(&mut of_a).await, own("3 4"));
+    bench.clock.advance(RETENTION_MS / 2 + 1);
+    assert_eq!(hear(&mut of_b).await, own("4"));
+}
+
+#[tokio::test]
+async fn the_end_of_a_closed_shard_is_told_whoever_has_read_to_it() {
+    let bench = Bench::new().await;
+    let (mut of_a, mut of_b) = two(&bench).await;
+    bench.put(b"1").await;
+    assert_eq!(hear(&mut of_a).await, own("1"));
+    bench.change(|draft| assert!(draft.split(FIRST, SplitAt::Midpoint).is_ok())).await;
+    for (subscription, records) in [(&mut of_a, 0), (&mut of_b, 1)] {
+        let last = page(subscription.next().await);
+        assert_eq!((last.ended, last.records.len()), (true, records));
+    }
+}
+
+#[tokio::test]
+async fn what_others_were_told_counts_against_ones_own_pipe_and_hides_no_end() {
+    let bench = Bench::new().await;
+    let (mut of_a, mut of_b) = two(&bench).await;
+    let wait_ms = |subscription: &Subscription| subscription.pipe.wait_ms(bench.clock.tick_ms());
+    // A second's worth but for what they were told before, so that most of what comes next is owed.
+    for subscription in [&of_a, &of_b] {
+        subscription.pipe.charge((2 << 20) - 100, bench.clock.tick_ms());
+    }
+    let text = "x".repeat(10_000);
+    bench.put(text.as_bytes()).await;
+    assert_eq!((wait_ms(&of_a), wait_ms(&of_b)), (0, 0));
+    assert_eq!((hear(&mut of_a).await, hear(&mut of_b).await), (own(&text), shared(&text)));
+    assert!(wait_ms(&of_b) > 0);
+    assert_eq!(wait_ms(&of_a), wait_ms(&of_b));
+    bench.clock.advance(1_000);
+    bench.put(b"1").await;
+    assert_eq!(hear(&mut of_a).await, own("1"));
+    bench
+        .change(|draft| {
+            let passing = Passing { transition: Transition::Deleting, until_ms: i64::MAX };
+            draft.attributes.consumers[1].passing = Some(passing);
+        })
+        .await;
+    assert!(matches!(end(of_b.next().await), End::ConsumerGone));
 }

@@ -171,7 +171,7 @@ impl Content {
                 if next.as_ref().is_none_or(event_stream::is_last) {
                     *stage = Stage::Ended;
                 }
-                Poll::Ready(next.map(|event| event_stream::encode(&event, *format)))
+                Poll::Ready(next.map(|event| event_stream::encode(event, *format)))
             }
         }
     }

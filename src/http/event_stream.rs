@@ -32,12 +32,8 @@ pub struct EventStream(pub mpsc::Receiver<Event>);
 /// One message of an event stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    Message {
-        /// `SubscribeToShardEvent`
-        kind: &'static str,
-        /// In the call's format.
-        body: Bytes,
-    },
+    /// The bytes of a message, as [`message`] makes them: one that many are sent is made once.
+    Message(Bytes),
     /// Ends the stream.
     Exception(Failure),
 }
@@ -52,21 +48,26 @@ pub fn initial_response(format: Format) -> Bytes {
         Format::Json => b"{}",
         Format::Cbor => b"\xa0",
     };
-    message([(":message-type", "event"), (":event-type", "initial-response")], format, empty)
+    message("initial-response", format, empty)
 }
 
-/// The bytes of a message.
-pub fn encode(event: &Event, format: Format) -> Bytes {
+/// A message of a kind, as `SubscribeToShardEvent`, with its body in the call's format.
+pub fn message(kind: &'static str, format: Format, body: &[u8]) -> Bytes {
+    framed([(":message-type", "event"), (":event-type", kind)], format, body)
+}
+
+/// The bytes of what is sent next.
+pub fn encode(event: Event, format: Format) -> Bytes {
     match event {
-        Event::Message { kind, body } => message([(":message-type", "event"), (":event-type", kind)], format, body),
+        Event::Message(bytes) => bytes,
         Event::Exception(failure) => {
             let headers = [(":message-type", "exception"), (":exception-type", failure.code)];
-            message(headers, format, &failure.body(format))
+            framed(headers, format, &failure.body(format))
         }
     }
 }
 
-fn message(headers: [(&str, &str); 2], format: Format, payload: &[u8]) -> Bytes {
+fn framed(headers: [(&str, &str); 2], format: Format, payload: &[u8]) -> Bytes {
     let headers = headers.into_iter().chain([(":content-type", format.content_type())]);
     let mut encoded = BytesMut::new();
     for (name, value) in headers {
@@ -95,8 +96,7 @@ mod tests {
     /// A message of the specification's own kind, taken apart by hand.
     #[test]
     fn a_message_is_framed_as_specified() {
-        let event = Event::Message { kind: "SubscribeToShardEvent", body: Bytes::from_static(b"{\"a\":1}") };
-        let bytes = encode(&event, Format::Json);
+        let bytes = message("SubscribeToShardEvent", Format::Json, b"{\"a\":1}");
         let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
         assert_eq!(number(0) as usize, bytes.len());
         assert_eq!(number(8), crc32fast::hash(&bytes[..8]));
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn exceptions_are_named_in_the_headers() {
-        let bytes = encode(&Event::Exception(Failure::new("ResourceInUseException", "busy")), Format::Json);
+        let bytes = encode(Event::Exception(Failure::new("ResourceInUseException", "busy")), Format::Json);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains(":message-type\u{7}\0\u{9}exception"), "{text}");
         assert!(text.contains(":exception-type\u{7}\0\u{16}ResourceInUseException"), "{text}");

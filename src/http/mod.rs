@@ -30,7 +30,7 @@ use crate::traces::Tracer;
 pub use api::{Api, Call, Format, Handler, Reply, Service, ServiceCall, ServiceHandler, ServiceReply};
 pub use body::BODY_BYTES_LEAST;
 pub use codec::{Blob, Timestamp};
-pub use event_stream::{Event, EventStream};
+pub use event_stream::{Event, EventStream, message};
 pub use failure::Failure;
 pub use listen::serve;
 pub use site::{Health, Status};

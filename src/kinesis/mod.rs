@@ -103,7 +103,7 @@ impl Door {
         let account = account::Account::open(&broker)?;
         let metrics = TABLE.iter().map(|row| broker.metrics().operation(row.operation)).collect();
         let iterators = Iterators::new(broker.secret(), broker.clock().clone());
-        let fanout = Dispatcher::new(broker.clock().clone());
+        let fanout = Dispatcher::new(broker.clock().clone(), config.memory_shares().fanout, broker.metrics());
         let rates = Rates::default();
         Ok(Arc::new(Door { home, account, iterators, fanout, audit, rates, metrics, broker, config }))
     }

@@ -19,10 +19,9 @@ use super::start::{Start, TYPES, read_error};
 use super::validate::{self, Input, Pattern, REQUIRED_NAME, Rule, Violations, part};
 use super::{Context, consumers};
 use crate::broker::Stream;
-use crate::broker::shards::{Page, Span};
-use crate::fanout::{End, News, Subscription};
+use crate::fanout::{self, End, News, Subscription};
 use crate::http::codec::encode;
-use crate::http::{Event, EventStream, Failure, Timestamp};
+use crate::http::{Event, EventStream, Failure, Timestamp, message};
 use crate::metrics::{ConsumerMetrics, Subscribed};
 use crate::model::attributes::{Consumer, Transition};
 use crate::model::ids::ShardOrdinal;
@@ -96,6 +95,7 @@ async fn subscribe(
     let span = stream.span(ordinal);
     let span = span.ok_or_else(|| Error::shard_does_not_exist(home, &stream.name, &ordinal.to_string()))?;
     let told = Told {
+        ordinal,
         shard: ordinal.to_string(),
         consumer: consumer.name.clone(),
         cx: cx.clone(),
@@ -119,7 +119,7 @@ async fn subscribe(
     if input.dry_run == Some(true) {
         return Err(Error::DryRun);
     }
-    let subscribed = cx.door.fanout.subscribe(&cx.door.broker, stream, consumer, &span, next);
+    let subscribed = cx.door.fanout.subscribe(&cx.door.broker, stream, consumer, &span, next, cx.format as u8);
     let subscription = subscribed.map_err(|_| told.occupied())?;
     let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
     tokio::spawn(push(told, subscription, sender));
@@ -142,6 +142,7 @@ struct Told {
     cx: Context,
     stream: Arc<Stream>,
     consumer: String,
+    ordinal: ShardOrdinal,
     shard: String,
     metrics: Arc<ConsumerMetrics>,
 }
@@ -154,14 +155,18 @@ async fn push(told: Told, mut subscription: Subscription, events: mpsc::Sender<E
             () = events.closed() => return,
         };
         let event = match news {
-            News::Page(span, page) => told.event(&span, &page),
+            News::Page(read) => told.event(&read).inspect(|bytes| subscription.share(&read, bytes)),
+            News::Written(written) => {
+                told.count(written.records, written.bytes, 0);
+                Ok(written.body)
+            }
             News::End(end) => match told.failure(end) {
                 None => return,
                 Some(error) => Err(error.into()),
             },
         };
         let (event, is_last) = match event {
-            Ok(body) => (Event::Message { kind: EVENT, body }, false),
+            Ok(bytes) => (Event::Message(bytes), false),
             Err(failure) => (Event::Exception(failure), true),
         };
         if is_last {
@@ -181,24 +186,30 @@ async fn push(told: Told, mut subscription: Subscription, events: mpsc::Sender<E
 }
 
 impl Told {
-    fn event(&self, span: &Span, page: &Page) -> Result<Bytes, Failure> {
+    /// An event goes out.
+    fn count(&self, records: u64, bytes: u64, behind_ms: i64) {
+        self.stream.metrics.outgoing(self.ordinal, records, bytes);
+        self.metrics.event(records, bytes, behind_ms, self.cx.door.broker.clock().tick_ms());
+    }
+
+    /// Others at the same place may be sent the same: nothing in it is this consumer's own.
+    fn event(&self, read: &fanout::Told) -> Result<Bytes, Failure> {
         let Context { door, format, .. } = &self.cx;
+        let fanout::Told { span, page, distribution, .. } = read;
         let shard = &span.shard;
-        let (records, bytes, tick_ms) = (page.records.len() as u64, page.bytes as u64, door.broker.clock().tick_ms());
-        self.stream.metrics.outgoing(shard.ordinal, records, bytes);
-        self.metrics.event(records, bytes, page.behind_ms, tick_ms);
+        self.count(page.records.len() as u64, page.bytes as u64, page.behind_ms);
         // The last record's number at a later time: it advances though nothing is written, and after it comes the next
         // record.
         let last_append_ms = page.records.last().map_or(i64::MIN, |record| record.append_ms);
         let now_ms = door.broker.clock().now_ms().max(last_append_ms);
         let reached = || shard.sequence_number(page.next.saturating_sub(1), now_ms).to_string();
         let event = SubscribeToShardEvent {
-            records: Records { shard, records: &page.records, distribution: self.stream.attributes().distribution },
+            records: Records { shard, records: &page.records, distribution: *distribution },
             continuation_sequence_number: (!page.ended).then(reached),
             millis_behind_latest: page.behind_ms,
             child_shards: page.ended.then(|| child_shards(&self.stream.lineage(), shard.ordinal)),
         };
-        encode(*format, &event)
+        Ok(message(EVENT, *format, &encode(*format, &event)?))
     }
 
     /// The error that ends the stream; `None` for an end that is none.

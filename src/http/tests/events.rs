@@ -26,15 +26,15 @@ async fn an_event_stream_begins_goes_on_and_ends_with_an_exception() {
     let events = server.events.lock().pop().unwrap();
     // Longer than anything else may take: a stream is not ended by its age.
     for round in 0..10 {
-        let event = Event::Message { kind: "SubscribeToShardEvent", body: format!("{{\"a\":{round}}}").into() };
-        events.send(event.clone()).await.unwrap();
-        assert_eq!(read_chunk(&mut stream).await, event_stream::encode(&event, Format::Json));
+        let bytes = message("SubscribeToShardEvent", Format::Json, format!("{{\"a\":{round}}}").as_bytes());
+        events.send(Event::Message(bytes.clone())).await.unwrap();
+        assert_eq!(read_chunk(&mut stream).await, bytes);
         settle().await;
         server.clock.advance(60_000);
     }
     let last = Event::Exception(Failure::new("ResourceInUseException", "taken over"));
     events.send(last.clone()).await.unwrap();
-    assert_eq!(read_chunk(&mut stream).await, event_stream::encode(&last, Format::Json));
+    assert_eq!(read_chunk(&mut stream).await, event_stream::encode(last, Format::Json));
     assert_eq!(read_chunk(&mut stream).await, b"");
     settle().await;
     assert!(events.is_closed());
@@ -47,11 +47,11 @@ async fn a_subscriber_that_does_not_read_holds_little_and_is_left() {
     stream.write_all(subscribe().as_bytes()).await.unwrap();
     read_head(&mut stream).await;
     let events = server.events.lock().pop().unwrap();
-    let body = Bytes::from(vec![b'x'; 1 << 20]);
+    let bytes = message("SubscribeToShardEvent", Format::Json, &vec![b'x'; 1 << 20]);
     let mut sent = 0;
     // The sockets' buffers take some; then the channel stays full.
     loop {
-        match events.try_send(Event::Message { kind: "SubscribeToShardEvent", body: body.clone() }) {
+        match events.try_send(Event::Message(bytes.clone())) {
             Ok(()) => sent += 1,
             Err(_) => {
                 settle().await;

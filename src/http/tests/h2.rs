@@ -69,9 +69,9 @@ async fn http_2_is_spoken_on_the_same_port() {
     let call = server.calls.lock().pop().unwrap();
     assert_eq!((call.operation.as_str(), &call.body[..]), ("ListStreams", &b"{}"[..]));
     let events = server.events.lock().pop().unwrap();
-    let event = Event::Message { kind: "SubscribeToShardEvent", body: Bytes::from_static(b"{}") };
-    events.send(event.clone()).await.unwrap();
-    assert_eq!(h2.next().await.3, event_stream::encode(&event, Format::Json));
+    let bytes = message("SubscribeToShardEvent", Format::Json, b"{}");
+    events.send(Event::Message(bytes.clone())).await.unwrap();
+    assert_eq!(h2.next().await.3, bytes);
     // The subscriber leaves its stream, and the service learns of it.
     h2.frame(3, 0, 1, &8u32.to_be_bytes()).await;
     events.closed().await;

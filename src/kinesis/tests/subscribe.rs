@@ -30,9 +30,13 @@ async fn put(f: &Fixture, data: &str) -> String {
 /// The next event; `Err` with the name and text of the exception that ends the stream, or nothing at its plain end.
 async fn next(events: &mut EventStream) -> Result<Value, Option<(&'static str, String)>> {
     match events.0.recv().await {
-        Some(Event::Message { kind, body }) => {
-            assert_eq!(kind, "SubscribeToShardEvent");
-            Ok(serde_json::from_slice(&body).unwrap())
+        Some(Event::Message(bytes)) => {
+            // Two lengths and their sum of bits, headers, the body, the sum of everything.
+            let (prelude, rest) = bytes.split_at(12);
+            let headers = u32::from_be_bytes(prelude[4..8].try_into().unwrap()) as usize;
+            let (headers, body) = rest.split_at(headers);
+            assert!(String::from_utf8_lossy(headers).contains("SubscribeToShardEvent"));
+            Ok(serde_json::from_slice(&body[..body.len() - 4]).unwrap())
         }
         Some(Event::Exception(Failure { code, message, .. })) => Err(Some((code, message.unwrap_or_default()))),
         None => Err(None),
@@ -169,6 +173,13 @@ async fn a_client_that_reads_nothing_holds_two_events() {
     for _ in 0..50 {
         put(&f, "AAAA").await;
     }
+    // The first may still be on its way here.
+    while events.0.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..50 {
+        put(&f, "AAAA").await;
+    }
     assert_eq!(events.0.len(), 1, "and one more is being handed over");
 }
 
@@ -195,4 +206,31 @@ async fn subscriptions_are_validated() {
     body["DryRun"] = json!(true);
     assert_eq!(f.refused("SubscribeToShard", body).await.0, "DryRunOperationException");
     f.events("SubscribeToShard", request(consumer, "LATEST")).await;
+}
+
+#[tokio::test]
+async fn consumers_at_the_same_place_are_sent_the_same_bytes() {
+    let (f, first) = fixture().await;
+    let registered = f.ok("RegisterStreamConsumer", json!({"StreamARN": arn("s"), "ConsumerName": "d"})).await;
+    let second = registered["Consumer"]["ConsumerARN"].as_str().unwrap();
+    let mut of_first = f.events("SubscribeToShard", request(&first, "LATEST")).await;
+    let mut of_second = f.events("SubscribeToShard", request(second, "LATEST")).await;
+    for events in [&mut of_first, &mut of_second] {
+        next(events).await.unwrap();
+    }
+    for text in ["AAAA", "AAAB"] {
+        put(&f, text).await;
+        let bytes = async |events: &mut EventStream| match events.0.recv().await {
+            Some(Event::Message(bytes)) => bytes,
+            other => panic!("{other:?}"),
+        };
+        let (one, other) = (bytes(&mut of_first).await, bytes(&mut of_second).await);
+        assert_eq!((one.as_ptr(), one.len()), (other.as_ptr(), other.len()), "they are not even copies");
+    }
+    // Each counts what it is sent.
+    let text = f.door.broker.metrics().render(crate::metrics::TextFormat::Prometheus, |_| ());
+    for consumer in ["c", "d"] {
+        let records = format!("anabranch_consumer_event_records_total{{consumer=\"{consumer}\",stream=\"s\"}} 2");
+        assert!(text.lines().any(|line| line == records), "{text}");
+    }
 }

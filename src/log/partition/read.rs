@@ -72,6 +72,13 @@ impl Partition {
         self.index.read().transactions.aborted_within(from, to)
     }
 
+    /// Whether memory has the record at `offset` and what follows it. What was trimmed, or rewritten by compaction, it has
+    /// no more.
+    pub fn is_hot(&self, offset: Offset) -> bool {
+        let index = self.index.read();
+        offset >= index.log_start && index.tail.first_from(offset).is_some()
+    }
+
     /// Batches from the one that holds `offset` on, up to `end` (exclusive), at most `bytes_max` of them, the first
     /// one whatever its size; from memory if memory has them.
     pub fn read_hot(&self, offset: Offset, end: Offset, bytes_max: usize) -> Result<Hot, ReadError> {
