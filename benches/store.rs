@@ -170,7 +170,7 @@ fn append_stored(folder: &Path, batch: &Bytes, bytes: usize, synced: bool) {
         }
         in_epoch += commit.log_bytes();
         store.commit(&commit, synced).expect("committed");
-        if in_epoch >= store.epoch_bytes_max() {
+        if store.epoch_is_full(in_epoch) {
             store.roll().expect("rolled");
             (epoch, in_epoch) = (epoch + 1, 0);
         }
@@ -181,7 +181,7 @@ fn append_stored(folder: &Path, batch: &Bytes, bytes: usize, synced: bool) {
 /// Every partition of every epoch, in pages as a fetch reads them.
 fn scan(store: &RocksStore, bytes: usize) {
     let mut found = 0;
-    for epoch in 0..epochs(store, bytes) {
+    for epoch in 0..=bytes.div_ceil(store.epoch_bytes_max()) as u32 {
         for index in 0..PARTITIONS {
             let end = key(epoch, index, Offset::MAX);
             let mut start = Start::At(key(epoch, index, 0));
@@ -205,23 +205,27 @@ fn scan(store: &RocksStore, bytes: usize) {
     assert_eq!(found, bytes / BATCH_BYTES / COMMIT_BATCHES * COMMIT_BATCHES, "all that was appended");
 }
 
-fn epochs(store: &RocksStore, bytes: usize) -> u32 {
-    (bytes / store.epoch_bytes_max() + 2) as u32
-}
-
 /// The first half of the epochs goes: how long that takes, and what of the space is back when it returns.
 fn trim(store: &RocksStore, bytes: usize, folder: &Path) {
+    let half = (bytes / store.epoch_bytes_max() / 2) as u32;
     let before = disk_bytes(folder);
     let began = Instant::now();
-    store.drop_range(&key(0, 0, 0), &key(epochs(store, bytes) / 2, 0, 0)).expect("dropped");
+    store.drop_range(&key(0, 0, 0), &half.to_be_bytes()).expect("dropped");
     let spent = began.elapsed();
     let back = before.saturating_sub(disk_bytes(folder));
     println!("store, trim: {} MB of {} MB back in {} ms", back / 1_000_000, before / 1_000_000, spent.as_millis());
 }
 
 fn disk_bytes(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).expect("a folder").flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).filter(|about| about.is_file()).map(|about| about.len()).sum()
+    use std::os::unix::fs::MetadataExt;
+
+    let about = files(folder).into_iter().filter_map(|file| file.metadata().ok());
+    about.map(|about| about.blocks() * 512).sum()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 /// A fetch at the end of a partition, from memory.
@@ -244,8 +248,8 @@ fn tail(value: &Bytes) {
 fn drop_page_cache(folder: &Path) {
     use std::os::fd::AsRawFd;
 
-    for entry in fs::read_dir(folder).expect("a folder").flatten() {
-        let Ok(file) = File::open(entry.path()) else { continue };
+    for path in files(folder) {
+        let Ok(file) = File::open(path) else { continue };
         if file.sync_all().is_ok() {
             // SAFETY: the descriptor is open for as long as the call takes. Not being heeded is no error.
             unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };

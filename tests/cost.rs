@@ -126,6 +126,10 @@ impl Store for Counted {
         self.inner.epoch_bytes_max()
     }
 
+    fn epoch_is_full(&self, epoch_bytes: usize) -> bool {
+        self.inner.epoch_is_full(epoch_bytes)
+    }
+
     fn roll(&self) -> Result<(), StoreError> {
         self.inner.roll()
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -101,7 +102,7 @@ impl Rig {
     async fn fill(&self) {
         self.stream("orders", 2, &[]).await;
         for round in 0..30 {
-            self.append("orders", round % 2, records(&["a", "b"], 60_000, None), Terms::default()).await;
+            self.append("orders", round % 2, records(&["a", "b"], 300_000, None), Terms::default()).await;
         }
         let stream = self.broker.stream("orders").unwrap();
         let split = self
@@ -183,9 +184,23 @@ fn filled(stopped: bool) -> TempDir {
     folder
 }
 
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+/// All that lies in and below a folder, by its path from there.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = Path::new(path.file_name().unwrap());
+        match path.is_dir() {
+            true => files.extend(self::files(&path).into_iter().map(|(below, content)| (name.join(below), content))),
+            false => drop(files.insert(name.to_owned(), fs::read(&path).unwrap())),
+        }
+    }
+    files
+}
+
+fn write(folder: &Path, name: &Path, content: &[u8]) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
 }
 
 fn options(folder: &Path) -> Inspect {
@@ -354,7 +369,7 @@ fn flipped(value: &Bytes, at: usize) -> Bytes {
 fn found_after(pristine: &Path, plant: impl FnOnce(&dyn Store, &mut Batch)) -> (Outcome, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in files(pristine) {
-        fs::write(folder.path().join(name), content).unwrap();
+        write(folder.path(), &name, &content);
     }
     let store = RocksStore::open(folder.path(), SMALL).unwrap();
     let mut batch = Batch::default();
@@ -488,19 +503,19 @@ fn every_planted_fault_is_told() {
 }
 
 #[test]
-fn a_block_that_rots_costs_what_lies_in_it_and_nothing_else() {
+fn a_batch_that_rots_costs_what_follows_it_in_its_segment_and_nothing_else() {
     let folder = filled(true);
     let rotten = tempfile::tempdir().unwrap();
     let mut planted = 0;
     for (name, mut content) in files(folder.path()) {
-        // Only files of the log hold such runs.
+        // Only batches hold such runs.
         let run = [b'x'; 50_000];
         let found = content.windows(run.len()).position(|bytes| bytes == run).filter(|_| planted == 0);
-        if let Some(at) = found.filter(|_| name.ends_with(".sst")) {
+        if let Some(at) = found {
             content[at] ^= 1;
             planted += 1;
         }
-        fs::write(rotten.path().join(name), content).unwrap();
+        write(rotten.path(), &name, &content);
     }
     assert_eq!(planted, 1);
     let (outcome, told) = report(&options(rotten.path()));

@@ -125,7 +125,6 @@ impl Writer {
         let tail_bytes = move || held.tail_bytes.load(Ordering::Relaxed);
         metrics.watch_budget("tail", options.tail_bytes_max, tail_bytes);
         let work = Work {
-            epoch_bytes_max: store.epoch_bytes_max(),
             store,
             items,
             position: position.clone(),
@@ -246,7 +245,6 @@ struct Work {
     position: Arc<Position>,
     epoch: u32,
     epoch_bytes: usize,
-    epoch_bytes_max: usize,
     step_wanted: bool,
     sync: bool,
     /// Partitions that have had an open segment in this epoch; those that were closed and opened again stand more than once.
@@ -282,7 +280,7 @@ impl Work {
         while let Ok(first) = self.items.recv() {
             let (commit, end) = self.gather(first);
             self.finish(commit);
-            if (self.epoch_bytes >= self.epoch_bytes_max || self.step_wanted) && self.failure.get().is_none() {
+            if (self.step_wanted || self.store.epoch_is_full(self.epoch_bytes)) && self.failure.get().is_none() {
                 self.step_epoch();
             }
             match end {

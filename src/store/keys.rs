@@ -1,4 +1,5 @@
-//! Every key and value layout. Integers are big-endian, so that byte order is numeric order.
+//! Every key and value layout. Integers are big-endian, so that byte order is numeric order. On disk large values of the
+//! log stand apart, and RocksDB holds where: [`super::rocks`] sees to that, and nobody else knows.
 //!
 //! | family | key | value |
 //! |---|---|---|

@@ -238,6 +238,10 @@ impl Store for MemoryStore {
         self.epoch_bytes_max
     }
 
+    fn epoch_is_full(&self, epoch_bytes: usize) -> bool {
+        epoch_bytes >= self.epoch_bytes_max
+    }
+
     fn roll(&self) -> Result<(), StoreError> {
         self.state.lock().rolls += 1;
         Ok(())

@@ -128,12 +128,16 @@ pub trait Store: Send + Sync + 'static {
 
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError>;
 
-    /// Bytes of `Log`, as [`Batch::log_bytes`] counts them, after which a [`Store::roll`] is due. Going a little beyond is
-    /// harmless; far beyond, the store closes memtables by itself, in the middle of an epoch, and has to merge the files.
+    /// The most that an epoch holds: bytes of `Log`, as [`Batch::log_bytes`] counts them.
     fn epoch_bytes_max(&self) -> usize;
 
+    /// Whether an epoch of so many bytes is to end, with a [`Store::roll`]. Going a little beyond is harmless; far beyond,
+    /// the store closes memtables by itself, in the middle of an epoch, and has to merge the files.
+    fn epoch_is_full(&self, epoch_bytes: usize) -> bool;
+
     /// Closes the current memtables of both families and begins to write them to files, without waiting for it, so that
-    /// the write-ahead log behind them can go. The log's epochs end here: its files never overlap.
+    /// the write-ahead log behind them can go. The log's epochs end here: its files never overlap. A store that would have
+    /// to wait, and has room for more, leaves this to a later roll.
     fn roll(&self) -> Result<(), StoreError>;
 
     /// Gives the disk space of `from..to` in `Log` back. The caller never reads that range again; keys in it may vanish

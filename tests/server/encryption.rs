@@ -101,9 +101,14 @@ async fn kinesis(address: SocketAddr, operation: &str, body: &str) -> String {
 
 /// How often `marker` is found in the files of a folder.
 fn occurrences(folder: &Path, marker: &str) -> usize {
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file());
     let within = |content: Vec<u8>| content.windows(marker.len()).filter(|bytes| *bytes == marker.as_bytes()).count();
-    files.map(|path| within(std::fs::read(path).unwrap())).sum()
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| match path.is_dir() {
+            true => occurrences(&path, marker),
+            false => within(std::fs::read(path).unwrap()),
+        })
+        .sum()
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Streams encrypted and not, through restarts, on a disk and in memory.
 
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -45,6 +46,11 @@ struct Disk {
     store: Arc<RocksStore>,
 }
 
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 impl Disk {
     fn open(folder: TempDir) -> Disk {
         let store = Arc::new(RocksStore::open(folder.path(), RocksOptions { memory_bytes: 8 << 20 }).unwrap());
@@ -53,8 +59,7 @@ impl Disk {
 
     /// How often `marker` is found in the files as they are now.
     fn occurrences(&self, marker: &[u8]) -> usize {
-        let files = std::fs::read_dir(self.folder.path()).unwrap();
-        let contents = files.filter_map(|file| std::fs::read(file.unwrap().path()).ok());
+        let contents = files(self.folder.path()).into_iter().filter_map(|path| std::fs::read(path).ok());
         contents.map(|content| content.windows(marker.len()).filter(|window| *window == marker).count()).sum()
     }
 }
@@ -70,11 +75,10 @@ impl Place for Disk {
 
     fn killed(self) -> Disk {
         let copy = tempfile::tempdir().unwrap();
-        for file in std::fs::read_dir(self.folder.path()).unwrap() {
-            let path = file.unwrap().path();
-            if path.is_file() {
-                std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-            }
+        for path in files(self.folder.path()) {
+            let target = copy.path().join(path.strip_prefix(self.folder.path()).unwrap());
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::fs::copy(&path, target).unwrap();
         }
         Disk::open(copy)
     }

@@ -6,11 +6,15 @@
 //! What it rests on:
 //! - The epoch leads every key of the log and the log is rolled with it, so that no two files of the log overlap: RocksDB
 //!   moves them down its levels without reading them, and a range of epochs is dropped by deleting files.
+//! - Large values of the log do not go through RocksDB: it holds their places (see [`blobs`]). No memtable is flushed before
+//!   the values it has places of are on the disk. RocksDB would do so by itself when one is full: it never gets that far.
 //! - After a failed commit RocksDB may hold part of it in its write-ahead log. So the first failure stops all later
 //!   commits: what was acknowledged has no hole in front of it.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,15 +23,21 @@ use rocksdb::{
     WriteOptions, properties,
 };
 
-use super::{Batch, Family, Figures, Op, Page, Scan, Start, Store, StoreError, Volume};
+use super::{Batch, Family, Figures, LOG_ENTRY_OVERHEAD, Op, Page, Scan, Start, Store, StoreError, Volume};
+use blobs::{Blobs, Place};
 use folder::FolderLock;
 pub use folder::Released;
+use options::Buffers;
 pub use options::RocksOptions;
+use page::{Found, lost_value, place_of};
 
+mod blobs;
 mod folder;
 mod options;
+mod page;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 const LOG: &str = "log";
 const META: &str = "meta";
@@ -39,13 +49,33 @@ const CURRENT_FILE: &str = "CURRENT";
 /// More than any key of the log holds: [`super::keys::Key::Batch`] has 20.
 const LOG_KEY_BYTES_MAX: usize = 32;
 
+/// What a roll waits for to be on the disk. Where there is more, the disk is behind for the moment, and the memtables, which
+/// hold little but places then, go on.
+const ROLL_WAITS_BYTES_MAX: u64 = 16 << 20;
+/// An epoch of values that stand apart holds this many write buffers: the longer it is, the longer are the runs in which
+/// a partition is read.
+const EPOCH_BUFFERS: usize = 4;
+
 pub struct RocksStore {
     db: DB,
-    write_buffer_bytes: usize,
+    blobs: Blobs,
+    buffers: Buffers,
+    /// What the current memtables hold, as far as commits tell; bytes.
+    unflushed: Unflushed,
+    /// Held by who commits or closes memtables, so that what is committed between a sync and a flush is not flushed.
+    turn: Mutex<()>,
+    /// Files of values below this number have all their places in memtables that were closed.
+    rolled_to: AtomicU32,
     /// Why no more commits are taken.
     stopped: Mutex<Option<String>>,
     /// Released after `db` is closed: fields drop in this order. None where there is no lock file and nothing is written.
     lock: Option<FolderLock>,
+}
+
+#[derive(Default)]
+struct Unflushed {
+    log: AtomicUsize,
+    meta: AtomicUsize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +94,7 @@ impl RocksStore {
         let unusable = |reason: String| OpenError::Unusable { folder: dir.to_path_buf(), reason };
         fs::create_dir_all(dir).map_err(|error| unusable(error.to_string()))?;
         let lock = FolderLock::acquire(dir)?;
+        let blobs = recovered_blobs(dir).map_err(|error| unusable(error.to_string()))?;
         let setup = options::Setup::new(&options).map_err(|error| unusable(error.into_string()))?;
         let families =
             [(LOG, setup.log), (META, setup.meta)].map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
@@ -72,7 +103,7 @@ impl RocksStore {
         if let Some(name) = missing {
             return Err(unusable(format!("it has no column family {name}")));
         }
-        Ok(RocksStore { db, write_buffer_bytes: setup.write_buffer_bytes, stopped: Mutex::new(None), lock: Some(lock) })
+        Ok(RocksStore::new(db, blobs, setup.buffers, Some(lock)))
     }
 
     /// Opens what a broker has left in `dir`, to be read only: not a byte of the folder changes. What the write-ahead log
@@ -89,7 +120,22 @@ impl RocksStore {
             [(LOG, setup.log), (META, setup.meta)].map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
         let db = DB::open_cf_descriptors_read_only(&setup.db, dir, families, false)
             .map_err(|error| unusable(error.into_string()))?;
-        Ok(RocksStore { db, write_buffer_bytes: setup.write_buffer_bytes, stopped: Mutex::new(None), lock })
+        let blobs = Blobs::find(dir).map_err(|error| unusable(error.to_string()))?;
+        Ok(RocksStore::new(db, blobs, setup.buffers, lock))
+    }
+
+    fn new(db: DB, blobs: Blobs, buffers: Buffers, lock: Option<FolderLock>) -> RocksStore {
+        RocksStore {
+            db,
+            buffers,
+            unflushed: Unflushed::default(),
+            turn: Mutex::new(()),
+            // What was replayed has been flushed.
+            rolled_to: AtomicU32::new(blobs.next()),
+            blobs,
+            stopped: Mutex::new(None),
+            lock,
+        }
     }
 
     /// When the folder is free again: once the last who reads or writes here has let go of this store. None where it was
@@ -99,7 +145,7 @@ impl RocksStore {
     }
 
     pub fn write_buffer_bytes(&self) -> usize {
-        self.write_buffer_bytes
+        self.buffers.log
     }
 
     /// `open` has seen both families, and none is ever dropped.
@@ -111,15 +157,21 @@ impl RocksStore {
         self.db.cf_handle(name).ok_or_else(|| StoreError::Corrupt(format!("no column family {name}")))
     }
 
-    fn write_batch(&self, batch: &Batch) -> Result<WriteBatch, StoreError> {
+    /// What RocksDB gets of `batch`, for which its large values are written here.
+    fn write_batch(&self, batch: &Batch, apart_from: usize, cost: Cost) -> Result<WriteBatch, StoreError> {
         let (log, meta) = (self.family(Family::Log)?, self.family(Family::Meta)?);
         let of = |family| match family {
             Family::Log => log,
             Family::Meta => meta,
         };
-        let mut out = WriteBatch::with_capacity_bytes(batch.ops.iter().map(encoded_bytes).sum::<usize>() + 16);
+        let mut out = WriteBatch::with_capacity_bytes(cost.log + cost.meta + 16);
         for op in &batch.ops {
             match op {
+                Op::Put { family: Family::Log, key, value } if blobs::is_apart(key, value, apart_from) => {
+                    let place =
+                        self.blobs.append(key, value).map_err(|error| StoreError::NotDone(error.to_string()))?;
+                    out.put_cf(log, key, place);
+                }
                 Op::Put { family, key, value } => out.put_cf(of(*family), key, value),
                 Op::Delete { family, key } => out.delete_cf(of(*family), key),
                 Op::DeleteRange { from, to } if from < to => out.delete_range_cf(meta, from, to),
@@ -129,9 +181,68 @@ impl RocksStore {
         Ok(out)
     }
 
+    fn sync_blobs(&self) -> Result<(), StoreError> {
+        self.blobs.sync().map_err(|error| self.stop(StoreError::Unknown(error.to_string())))
+    }
+
+    /// Closes the memtables before `cost` would fill one, should values of theirs not be on the disk yet.
+    fn make_room(&self, cost: Cost) -> Result<(), StoreError> {
+        let filled = |unflushed: &AtomicUsize, cost: usize, buffer: usize| {
+            unflushed.load(Ordering::Relaxed) + cost > share_used(buffer)
+        };
+        let full = filled(&self.unflushed.log, cost.log, self.buffers.log)
+            || filled(&self.unflushed.meta, cost.meta, self.buffers.meta);
+        if full && self.blobs.unsynced_bytes() > 0 {
+            self.sync_blobs()?;
+            self.close_memtables()?;
+            self.rolled_to.store(self.blobs.current(), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether the memtables are far from full: an epoch may end and they go on.
+    fn has_room(&self) -> bool {
+        let half_free = |unflushed: &AtomicUsize, buffer: usize| unflushed.load(Ordering::Relaxed) < buffer / 2;
+        half_free(&self.unflushed.log, self.buffers.log) && half_free(&self.unflushed.meta, self.buffers.meta)
+    }
+
+    /// The caller has synced their values.
+    fn close_memtables(&self) -> Result<(), StoreError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        let families = [self.family(Family::Log)?, self.family(Family::Meta)?];
+        self.db.flush_cfs_opt(&families, &options).map_err(|error| StoreError::NotDone(error.into_string()))?;
+        self.unflushed.log.store(0, Ordering::Relaxed);
+        self.unflushed.meta.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Closes the memtables so that files of values below `number` can go once they are flushed.
+    fn close_memtables_below(&self, number: u32) -> Result<(), StoreError> {
+        if self.rolled_to.load(Ordering::Acquire) >= number.min(self.blobs.current()) {
+            return Ok(());
+        }
+        // Most of it while others commit, the rest while they wait.
+        self.sync_blobs()?;
+        let _turn = self.turn.lock();
+        self.sync_blobs()?;
+        self.close_memtables()?;
+        self.rolled_to.store(self.blobs.current(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The number below which no file of values is needed to replay the write-ahead log.
+    fn flushed_to(&self) -> u32 {
+        let rolled_to = self.rolled_to.load(Ordering::Acquire);
+        let waiting = FAMILIES.iter().filter_map(|family| self.db.cf_handle(family)).any(|family| {
+            let memtables = self.db.property_int_value_cf(family, properties::NUM_IMMUTABLE_MEM_TABLE);
+            !matches!(memtables, Ok(Some(0)))
+        });
+        if waiting { 0 } else { rolled_to }
+    }
+
     /// Takes note of a failed write: everything after it is refused.
-    fn stop(&self, error: rocksdb::Error) -> StoreError {
-        let error = commit_error(error);
+    fn stop(&self, error: StoreError) -> StoreError {
         if !matches!(error, StoreError::NotDone(_)) {
             tracing::error!(%error, "the store takes no more commits until it is opened again");
             self.stopped.lock().get_or_insert_with(|| error.to_string());
@@ -168,11 +279,15 @@ impl RocksStore {
         Ok(iterator)
     }
 
+    fn sync_all(&self) -> Result<(), StoreError> {
+        self.sync_blobs()?;
+        self.db.flush_wal(true).map_err(|error| self.stop(commit_error(error)))
+    }
+
     /// Bytes of the write-ahead log's files, those kept for recycling included.
     fn wal_bytes(&self) -> u64 {
-        let Ok(entries) = fs::read_dir(self.db.path()) else { return 0 };
-        let files = entries.flatten().filter(|entry| Path::new(&entry.file_name()).extension() == Some("log".as_ref()));
-        files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+        let files = wal::files(self.db.path()).unwrap_or_default();
+        files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
     }
 }
 
@@ -182,52 +297,78 @@ impl Store for RocksStore {
             return Err(StoreError::NotDone(format!("the store stopped: {why}")));
         }
         if batch.is_empty() {
-            return if sync { self.db.flush_wal(true).map_err(|error| self.stop(error)) } else { Ok(()) };
+            return if sync { self.sync_all() } else { Ok(()) };
         }
+        let _turn = self.turn.lock();
+        let apart_from = blobs::apart_from(batch, sync);
+        let cost = Cost::of(batch, apart_from);
+        self.make_room(cost)?;
+        let writes = self.write_batch(batch, apart_from, cost)?;
+        // Either may be on the disk first: a commit whose values are missing is cut off when the store is opened.
+        let syncing = sync.then(|| self.blobs.begin_sync());
         let mut options = WriteOptions::new();
         options.set_sync(sync);
-        self.db.write_opt(self.write_batch(batch)?, &options).map_err(|error| self.stop(error))
+        self.db.write_opt(writes, &options).map_err(|error| self.stop(commit_error(error)))?;
+        if let Some(syncing) = syncing {
+            syncing.wait().map_err(|error| self.stop(StoreError::Unknown(error.to_string())))?;
+        }
+        self.unflushed.log.fetch_add(cost.log, Ordering::Relaxed);
+        self.unflushed.meta.fetch_add(cost.meta, Ordering::Relaxed);
+        Ok(())
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let mut options = ReadOptions::default();
         options.fill_cache(family != Family::Log);
         let found = self.db.get_pinned_cf_opt(self.family(family)?, key, &options).map_err(read_error)?;
-        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+        let Some(found) = found else { return Ok(None) };
+        let Some(place) = place_of(family, key, &found) else { return Ok(Some(Bytes::copy_from_slice(&found))) };
+        match self.blobs.read_run(key, &[place]) {
+            Ok(values) => Ok(values.into_iter().next()),
+            Err(lost) => lost_value(key, lost).map(|()| None),
+        }
     }
 
     fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
         let mut iterator = self.seek(scan)?;
-        let mut page = Page::default();
-        let mut bytes = 0;
+        let mut found = Found::default();
         while let Some((key, value)) = iterator.item() {
-            bytes += value.len();
-            let entry = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-            if bytes > scan.bytes_max && !page.entries.is_empty() {
-                page.more = true;
-                page.beyond = Some(entry);
+            let place = place_of(scan.family, key, value);
+            let len = place.map_or(value.len(), |place| place.len);
+            if found.bytes + len > scan.bytes_max && !found.entries.is_empty() {
+                found.more = true;
+                // To know the size of a value that stands apart is not to have read it.
+                found.beyond = place.is_none().then(|| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
                 break;
             }
-            page.entries.push(entry);
-            if page.entries.len() >= scan.entries_max || bytes >= scan.bytes_max {
-                page.more = true;
+            found.push(key, value, place);
+            if found.entries.len() >= scan.entries_max || found.bytes >= scan.bytes_max {
+                found.more = true;
                 break;
             }
             iterator.next();
         }
         iterator.status().map_err(read_error)?;
-        Ok(page)
+        found.into_page(&self.blobs)
     }
 
     fn epoch_bytes_max(&self) -> usize {
-        self.write_buffer_bytes / 5 * 4
+        self.buffers.log * EPOCH_BUFFERS
+    }
+
+    fn epoch_is_full(&self, epoch_bytes: usize) -> bool {
+        epoch_bytes >= self.epoch_bytes_max() || self.unflushed.log.load(Ordering::Relaxed) >= self.buffers.log / 5 * 4
     }
 
     fn roll(&self) -> Result<(), StoreError> {
-        let mut options = FlushOptions::default();
-        options.set_wait(false);
-        let families = [self.family(Family::Log)?, self.family(Family::Meta)?];
-        self.db.flush_cfs_opt(&families, &options).map_err(|error| StoreError::NotDone(error.into_string()))
+        if self.blobs.unsynced_bytes() > ROLL_WAITS_BYTES_MAX && self.has_room() {
+            return Ok(());
+        }
+        let _turn = self.turn.lock();
+        self.sync_blobs()?;
+        self.close_memtables()?;
+        self.rolled_to.store(self.blobs.next(), Ordering::Release);
+        Ok(())
     }
 
     fn drop_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
@@ -235,8 +376,14 @@ impl Store for RocksStore {
         if from >= &last[..] {
             return Ok(());
         }
-        let log = self.family(Family::Log)?;
-        self.db.delete_file_in_range_cf(log, from, &last).map_err(|error| StoreError::NotDone(error.into_string()))
+        let (log, flushed_to) = (self.family(Family::Log)?, self.flushed_to());
+        self.db.delete_file_in_range_cf(log, from, &last).map_err(|error| StoreError::NotDone(error.into_string()))?;
+        self.blobs.drop_files(from, to, flushed_to).map_err(|error| StoreError::NotDone(error.to_string()))?;
+        // What could not go yet, goes with a later call.
+        match self.blobs.last_within(from, to) {
+            Some(last) => self.close_memtables_below(last.saturating_add(1)),
+            None => Ok(()),
+        }
     }
 
     fn figures(&self) -> Figures {
@@ -246,7 +393,7 @@ impl Store for RocksStore {
         };
         let whole = |name: &properties::PropName| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
         Figures {
-            file_bytes: sum(properties::LIVE_SST_FILES_SIZE),
+            file_bytes: sum(properties::LIVE_SST_FILES_SIZE) + self.blobs.bytes(),
             wal_bytes: self.wal_bytes(),
             memtable_bytes: sum(properties::SIZE_ALL_MEM_TABLES),
             block_cache_bytes: whole(properties::BLOCK_CACHE_USAGE),
@@ -267,24 +414,63 @@ impl Store for RocksStore {
 
     fn close(&self) -> Result<(), StoreError> {
         let families = [self.family(Family::Log)?, self.family(Family::Meta)?];
+        self.sync_blobs()?;
         // Files instead of a write-ahead log to replay: the next start is quicker. Only the sync below is owed.
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
             tracing::warn!(%error, "could not write out the memtables; the write-ahead log has them");
         }
-        let synced = self.db.flush_wal(true).map_err(|error| self.stop(error));
+        let synced = self.sync_all();
         self.db.cancel_all_background_work(true);
         synced
     }
 }
 
-fn encoded_bytes(op: &Op) -> usize {
-    let bytes = match op {
-        Op::Put { key, value, .. } => key.len() + value.len(),
-        Op::Delete { key, .. } => key.len(),
-        Op::DeleteRange { from, to } => from.len() + to.len(),
-    };
-    // A tag, the family and two lengths.
-    bytes + 12
+/// The large values in `dir`, as RocksDB may rest on them: what it replays, it writes to tables.
+fn recovered_blobs(dir: &Path) -> io::Result<Blobs> {
+    let blobs = Blobs::find(dir)?;
+    if blobs.may_be_cut() {
+        wal::cut(dir, &blobs)?;
+    }
+    blobs.settle()?;
+    Ok(blobs)
+}
+
+/// How full the store lets a memtable become while it counts on closing it itself.
+fn share_used(buffer: usize) -> usize {
+    buffer / 10 * 9
+}
+
+/// What a batch takes in the memtables, by [`Batch::log_bytes`]'s measure; bytes.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    log: usize,
+    meta: usize,
+}
+
+impl Cost {
+    fn of(batch: &Batch, apart_from: usize) -> Cost {
+        let mut cost = Cost::default();
+        for op in &batch.ops {
+            match op {
+                Op::Put { family: Family::Log, key, value } if blobs::is_apart(key, value, apart_from) => {
+                    cost.log += key.len() + Place::LEN + LOG_ENTRY_OVERHEAD;
+                }
+                Op::Put { family, key, value } => {
+                    *cost.of_family(*family) += key.len() + value.len() + LOG_ENTRY_OVERHEAD
+                }
+                Op::Delete { family, key } => *cost.of_family(*family) += key.len() + LOG_ENTRY_OVERHEAD,
+                Op::DeleteRange { from, to } => cost.meta += from.len() + to.len() + LOG_ENTRY_OVERHEAD,
+            }
+        }
+        cost
+    }
+
+    fn of_family(&mut self, family: Family) -> &mut usize {
+        match family {
+            Family::Log => &mut self.log,
+            Family::Meta => &mut self.meta,
+        }
+    }
 }
 
 /// The highest possible key of the log below `to`, because RocksDB takes both ends of a range of files as included.

@@ -24,7 +24,14 @@ pub(super) struct Setup {
     pub(super) db: Options,
     pub(super) log: Options,
     pub(super) meta: Options,
-    pub(super) write_buffer_bytes: usize,
+    pub(super) buffers: Buffers,
+}
+
+/// Where RocksDB closes a memtable of a family by itself, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buffers {
+    pub(super) log: usize,
+    pub(super) meta: usize,
 }
 
 impl Setup {
@@ -37,7 +44,7 @@ impl Setup {
             db: db_options(write_buffer_bytes)?,
             log: log_options(write_buffer_bytes, &cache),
             meta: meta_options(meta_buffer_bytes, &cache),
-            write_buffer_bytes,
+            buffers: Buffers { log: write_buffer_bytes, meta: meta_buffer_bytes },
         })
     }
 }

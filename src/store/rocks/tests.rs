@@ -1,7 +1,7 @@
 //! What only a disk can do wrong.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -9,6 +9,10 @@ use rocksdb::WaitForCompactOptions;
 use tempfile::TempDir;
 
 use super::*;
+
+/// Of the two kinds that [`append_epoch`] takes: those that RocksDB holds, and those that stand apart.
+const BATCH_BYTES: [usize; 2] = [4 << 10, 16 << 10];
+const EPOCH_BYTES: usize = 640 << 10;
 
 const SMALL: RocksOptions = RocksOptions { memory_bytes: 8 << 20 };
 
@@ -24,11 +28,11 @@ fn log_key(epoch: u32, offset: u64) -> Vec<u8> {
     [&epoch.to_be_bytes()[..], &offset.to_be_bytes()[..]].concat()
 }
 
-/// One epoch of `count` batches of 16 KiB.
-fn append_epoch(store: &RocksStore, epoch: u32, count: u64) {
-    for offset in 0..count {
+/// One epoch of 640 KiB, in batches of so many bytes.
+fn append_epoch(store: &RocksStore, epoch: u32, batch_bytes: usize) {
+    for offset in 0..(EPOCH_BYTES / batch_bytes) as u64 {
         let mut batch = Batch::default();
-        batch.put(Family::Log, log_key(epoch, offset), vec![epoch as u8; 16 << 10]);
+        batch.put(Family::Log, log_key(epoch, offset), vec![epoch as u8; batch_bytes]);
         batch.put(Family::Meta, vec![offset as u8], vec![0; 10]);
         store.commit(&batch, false).unwrap();
     }
@@ -120,11 +124,11 @@ fn files_of_rolled_epochs_never_overlap_and_leave_level_0() {
         for offset in 0.. {
             let mut batch = Batch::default();
             batch.put(Family::Log, log_key(epoch, offset), vec![7; size]);
-            if appended + batch.log_bytes() > store.epoch_bytes_max() {
-                break;
-            }
             appended += batch.log_bytes();
             store.commit(&batch, false).unwrap();
+            if store.epoch_is_full(appended) {
+                break;
+            }
         }
         store.roll().unwrap();
     }
@@ -139,31 +143,205 @@ fn files_of_rolled_epochs_never_overlap_and_leave_level_0() {
 
 #[test]
 fn disk_space_returns_when_epochs_are_dropped() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    for epoch in 0..8 {
-        append_epoch(&store, epoch, 40);
+    for batch_bytes in BATCH_BYTES {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        for epoch in 0..8 {
+            append_epoch(&store, epoch, batch_bytes);
+        }
+        settle(&store);
+        let files = || {
+            let entries = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+            let tables = entries.filter(|path| path.extension() == Some("sst".as_ref()));
+            let files = tables.chain(numbered_files(&dir.path().join("blobs")));
+            files.map(|file| file.metadata().unwrap().blocks() * 512).sum::<u64>()
+        };
+        let (before, epoch_bytes) = (files(), EPOCH_BYTES as u64);
+        assert!(before > 8 * epoch_bytes);
+        store.drop_range(&6_u32.to_be_bytes()[..0], &6_u32.to_be_bytes()).unwrap();
+        let (after, reported) = (files(), store.figures().file_bytes);
+        assert!((2 * epoch_bytes..3 * epoch_bytes).contains(&after), "{before} before, {after} after");
+        assert!(reported.abs_diff(after) < epoch_bytes, "{reported} reported, {after} there");
+        assert_eq!(entries(&store, 6, 8).len(), 2 * EPOCH_BYTES / batch_bytes);
     }
-    settle(&store);
-    let files = || {
-        let entries = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
-        let tables = entries.filter(|entry| entry.path().extension() == Some("sst".as_ref()));
-        tables.map(|table| table.metadata().unwrap().len()).sum::<u64>()
-    };
-    let (before, epoch_bytes) = (files(), 40 * (16 << 10));
-    assert!(before > 8 * epoch_bytes);
-    store.drop_range(&log_key(0, 0), &6_u32.to_be_bytes()).unwrap();
-    let (after, reported) = (files(), store.figures().file_bytes);
-    assert!((2 * epoch_bytes..3 * epoch_bytes).contains(&after), "{before} before, {after} after");
-    assert!(reported.abs_diff(after) < epoch_bytes, "{reported} reported, {after} there");
+}
+
+/// What the epochs `from..to` hold.
+fn entries(store: &RocksStore, from: u32, to: u32) -> Vec<(Bytes, Bytes)> {
     let scan = Scan {
         family: Family::Log,
-        start: Start::At(log_key(6, 0).into()),
-        end: log_key(8, 0).into(),
-        entries_max: 1000,
-        bytes_max: 64 << 20,
+        start: Start::At(log_key(from, 0).into()),
+        end: log_key(to, 0).into(),
+        entries_max: usize::MAX,
+        bytes_max: usize::MAX,
     };
-    assert_eq!(store.scan(&scan).unwrap().entries.len(), 80);
+    store.scan(&scan).unwrap().entries
+}
+
+fn commit(store: &RocksStore, key: Vec<u8>, value: Vec<u8>, sync: bool) {
+    let mut batch = Batch::default();
+    batch.put(Family::Log, key, value);
+    store.commit(&batch, sync).unwrap();
+}
+
+#[test]
+fn large_values_are_found_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let sizes = [1, 8191, 8192, 20, 70_000, 8192, 300_000, 5, 1_500_000];
+    let alike = [&0xFFFF_B10B_u32.to_be_bytes()[..], &[0; 16]].concat();
+    let value = |offset: usize| match sizes.get(offset) {
+        Some(size) => vec![offset as u8; *size],
+        None => alike.clone(),
+    };
+    for offset in 0..=sizes.len() {
+        commit(&store, log_key(1, offset as u64), value(offset), false);
+        // Another partition's, in between.
+        commit(&store, [&log_key(1, 1)[..], &[0; 8]].concat(), vec![7; 10_000], false);
+    }
+    for look in 0..3 {
+        for bytes_max in [1, 100_000, 1 << 20, 64 << 20] {
+            let mut from = 0;
+            while from <= sizes.len() {
+                let start = Start::At(log_key(1, from as u64).into());
+                let end = log_key(2, 0).into();
+                let page = store.scan(&Scan { family: Family::Log, start, end, entries_max: 100, bytes_max }).unwrap();
+                let page: Vec<_> = page.entries.iter().filter(|(key, _)| key.len() == 12).collect();
+                for (key, found) in &page {
+                    assert_eq!(key, &log_key(1, from as u64));
+                    assert!(*found == value(from), "{} bytes of {from}", found.len());
+                    from += 1;
+                }
+                if page.is_empty() {
+                    break;
+                }
+            }
+            assert!(from > 1);
+        }
+        for offset in 0..=sizes.len() {
+            let found = store.get(Family::Log, &log_key(1, offset as u64)).unwrap();
+            assert!(found.unwrap() == value(offset));
+        }
+        assert_eq!(store.get(Family::Log, &log_key(1, 100)).unwrap(), None);
+        if look == 1 {
+            store.close().unwrap();
+        }
+        drop(store);
+        store = open(dir.path());
+    }
+}
+
+#[test]
+fn large_values_are_looked_at_without_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    commit(&store, log_key(1, 0), vec![1; 50_000], false);
+    store.roll().unwrap();
+    commit(&store, log_key(1, 1), vec![2; 50_000], false);
+    drop(store);
+    // As after a power cut that took the last value.
+    let file = numbered_files(&dir.path().join("blobs")).remove(0);
+    OpenOptions::new().write(true).open(&file).unwrap().set_len(60_000).unwrap();
+    fs::remove_file(dir.path().join("blobs/boot")).unwrap();
+    let store = RocksStore::open_read_only(dir.path()).unwrap();
+    assert_eq!(store.get(Family::Log, &log_key(1, 0)).unwrap().unwrap(), vec![1; 50_000]);
+    assert!(matches!(store.get(Family::Log, &log_key(1, 1)), Err(StoreError::Corrupt(_))));
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(entries(&store, 0, 9).len(), 1, "a broker goes on without it");
+}
+
+#[test]
+fn a_lost_value_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    commit(&store, log_key(1, 0), vec![1; 50_000], false);
+    fs::write(dir.path().join("blobs/1"), [0; 50_000]).unwrap();
+    let scan = Scan {
+        family: Family::Log,
+        start: Start::At(Bytes::new()),
+        end: log_key(2, 0).into(),
+        entries_max: 10,
+        bytes_max: 10,
+    };
+    assert!(matches!(store.scan(&scan), Err(StoreError::Corrupt(_))));
+    assert!(matches!(store.get(Family::Log, &log_key(1, 0)), Err(StoreError::Corrupt(_))));
+}
+
+#[test]
+fn dropped_values_vanish_without_a_word_once_they_are_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for epoch in 1..4 {
+        commit(&store, log_key(epoch, 0), vec![1; 50_000], false);
+        commit(&store, log_key(epoch, 1), vec![1; 50], false);
+    }
+    let files = || numbered_files(&dir.path().join("blobs")).len();
+    let drop_two = || store.drop_range(&1_u32.to_be_bytes(), &3_u32.to_be_bytes()).unwrap();
+    drop_two();
+    assert_eq!(files(), 3, "the write-ahead log may be replayed with them");
+    // The call has had them flushed, whether an epoch ends or not.
+    settle(&store);
+    drop_two();
+    assert_eq!(files(), 1);
+    // The one table reaches beyond what was dropped.
+    let found: Vec<_> = entries(&store, 1, 9).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(found, [log_key(1, 1), log_key(2, 1), log_key(3, 0), log_key(3, 1)]);
+    assert_eq!(store.get(Family::Log, &log_key(1, 0)).unwrap(), None);
+    store.roll().unwrap();
+    settle(&store);
+    store.drop_range(&3_u32.to_be_bytes(), &4_u32.to_be_bytes()).unwrap();
+    assert_eq!(files(), 0, "the last epoch has ended too");
+}
+
+#[test]
+fn no_table_names_a_value_that_is_not_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let tables = || store.db.live_files().unwrap().len();
+    let mut seen = 0;
+    for offset in 0..2_000 {
+        let unsynced = store.blobs.unsynced_bytes();
+        let mut batch = Batch::default();
+        batch.put(Family::Log, log_key(1, offset), vec![1; 10_000]);
+        batch.put(Family::Meta, offset.to_be_bytes().to_vec(), vec![0; 5_000]);
+        store.commit(&batch, false).unwrap();
+        settle(&store);
+        if tables() > seen {
+            // All before this commit was synced in it.
+            assert!(store.blobs.unsynced_bytes() < unsynced.max(10_001));
+            seen = tables();
+        }
+    }
+    assert!(seen > 0, "the catalogue alone filled its memtable");
+    store.roll().unwrap();
+    assert_eq!(store.blobs.unsynced_bytes(), 0);
+}
+
+#[test]
+fn synced_values_are_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    commit(&store, log_key(1, 0), vec![1; 10_000], true);
+    assert!(!dir.path().join("blobs").exists(), "few are synced with the write-ahead log");
+    commit(&store, log_key(1, 1), vec![1; 300_000], true);
+    assert_eq!((store.blobs.unsynced_bytes(), numbered_files(&dir.path().join("blobs")).len()), (0, 1));
+    commit(&store, log_key(1, 2), vec![1; 10_000], false);
+    assert_eq!(store.blobs.unsynced_bytes(), 10_000);
+    store.commit(&Batch::default(), true).unwrap();
+    assert_eq!(store.blobs.unsynced_bytes(), 0);
+}
+
+#[test]
+fn a_failed_sync_of_values_stops_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    commit(&store, log_key(1, 0), vec![1; 10_000], false);
+    store.blobs.fail();
+    assert!(matches!(store.roll(), Err(StoreError::Unknown(_))));
+    let mut batch = Batch::default();
+    batch.put(Family::Meta, "a", "b");
+    assert!(matches!(store.commit(&batch, false), Err(StoreError::NotDone(_))));
 }
 
 #[test]
@@ -171,10 +349,10 @@ fn the_write_ahead_log_does_not_grow_with_what_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for epoch in 0..40 {
-        append_epoch(&store, epoch, 40);
+        append_epoch(&store, epoch, BATCH_BYTES[0]);
     }
     settle(&store);
-    let (wal_bytes, appended) = (store.figures().wal_bytes, 40 * 40 * (16 << 10));
+    let (wal_bytes, appended) = (store.figures().wal_bytes, 40 * EPOCH_BYTES as u64);
     assert!(wal_bytes > 0 && wal_bytes < appended / 3, "{wal_bytes} of {appended}");
 }
 
@@ -184,6 +362,15 @@ fn the_highest_key_below_another() {
     assert_eq!(last_below(b"a\0").unwrap(), b"a");
     let below = last_below(b"ab").unwrap();
     assert!(below.starts_with(b"aa\xff\xff") && below < b"ab".to_vec());
+}
+
+/// The files of large values in a folder, oldest first.
+fn numbered_files(blobs: &Path) -> Vec<PathBuf> {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let entries = fs::read_dir(blobs).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter_map(|path| Some((number(&path)?, path))).collect();
+    files.sort();
+    files.into_iter().map(|(_, path)| path).collect()
 }
 
 /// A store whose commits are numbered, with its write-ahead log as a power cut may leave it.
@@ -228,7 +415,10 @@ impl Torn {
     fn append(&mut self, store: &RocksStore, epoch: u32, count: u32) {
         for _ in 0..count {
             let mut batch = Batch::default();
-            let size = [100, 3_000, 40_000][self.commits as usize % 3];
+            // The last stands apart. Some batches lie in two blocks of the write-ahead log.
+            let (size, filler) = [(100, 0), (7_000, 100), (40_000, 5_000)][self.commits as usize % 3];
+            batch.delete_range("g", "h");
+            batch.put(Family::Meta, &b"filler"[..], vec![0; filler]);
             batch.put(Family::Log, log_key(epoch, self.commits.into()), vec![self.commits as u8; size]);
             batch.put(Family::Meta, &b"last"[..], self.commits.to_be_bytes().to_vec());
             store.commit(&batch, false).unwrap();
@@ -236,16 +426,31 @@ impl Torn {
         }
     }
 
-    /// The catalogue of files first: what it names is there until it says otherwise.
+    /// The catalogue of files first: what it names is there until it says otherwise. Large values last: they were there
+    /// before what names them.
     fn copy(&self) -> Torn {
         let copy = tempfile::tempdir().unwrap();
         let mut paths: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort_by_key(|path| !path.to_string_lossy().contains("MANIFEST"));
-        for path in paths {
+        for path in paths.iter().filter(|path| path.is_file()) {
             // A file that went away meanwhile is for the caller to notice.
-            let _ = fs::copy(&path, copy.path().join(path.file_name().unwrap()));
+            let _ = fs::copy(path, copy.path().join(path.file_name().unwrap()));
         }
-        Torn { dir: copy, commits: self.commits }
+        let copied = Torn { dir: copy, commits: self.commits };
+        fs::create_dir_all(copied.blobs()).unwrap();
+        // Without the note of the boot: the system has failed since.
+        for path in numbered_files(&self.blobs()) {
+            fs::copy(&path, copied.blobs().join(path.file_name().unwrap())).unwrap();
+        }
+        copied
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.dir.path().join("blobs")
+    }
+
+    fn newest_blobs(&self) -> File {
+        OpenOptions::new().write(true).open(numbered_files(&self.blobs()).last().unwrap()).unwrap()
     }
 
     /// The files of the write-ahead log, oldest first.
@@ -267,17 +472,10 @@ impl Torn {
 
     fn try_survivors(&self) -> Option<u32> {
         let store = RocksStore::open(self.dir.path(), SMALL).ok()?;
-        let scan = Scan {
-            family: Family::Log,
-            start: Start::At(Bytes::new()),
-            end: Bytes::from_static(&[255]),
-            entries_max: usize::MAX,
-            bytes_max: usize::MAX,
-        };
-        let found = store.scan(&scan).unwrap().entries;
+        let found = entries(&store, 0, u32::MAX);
         for (index, (key, value)) in found.iter().enumerate() {
             assert_eq!(key[4..], (index as u64).to_be_bytes(), "a hole");
-            assert!(value.iter().all(|byte| *byte == index as u8));
+            assert!(value.iter().all(|byte| *byte == index as u8), "the value of {index}");
         }
         let survivors = found.len() as u32;
         let last = store.get(Family::Meta, b"last").unwrap();
@@ -305,7 +503,27 @@ fn an_untouched_write_ahead_log_is_replayed_whole() {
 #[test]
 fn the_write_ahead_log_of_these_tests_is_recycled() {
     let length = Torn::new(4, 1).newest_wal().metadata().unwrap().len();
-    assert!(length > 300_000, "a file with one small record has {length} bytes");
+    assert!(length > 100_000, "a file with one small record has {length} bytes");
+}
+
+#[test]
+fn without_the_newest_large_values_there_is_a_prefix() {
+    let torn = Torn::new(2, 20);
+    fs::remove_file(numbered_files(&torn.blobs()).last().unwrap()).unwrap();
+    assert_eq!(torn.survivors(), 62, "up to the first that stands apart");
+    torn.goes_on();
+}
+
+#[test]
+fn values_of_older_epochs_that_are_gone_take_nothing_with_them() {
+    // Their places may still stand in a file of the write-ahead log that is of no use any more.
+    let torn = Torn::new(3, 20);
+    let store = open(torn.dir.path());
+    store.drop_range(&0_u32.to_be_bytes(), &2_u32.to_be_bytes()).unwrap();
+    assert_eq!(numbered_files(&torn.blobs()).len(), 2);
+    drop(store);
+    let copy = torn.copy();
+    assert_eq!(entries(&open(copy.dir.path()), 2, 9).len(), 50);
 }
 
 #[test]
@@ -339,6 +557,29 @@ proptest! {
         let wal = torn.newest_wal();
         let length = wal.metadata().unwrap().len();
         wal.set_len((length as f64 * cut) as u64).unwrap();
+        prop_assert!((epochs * 30..=torn.commits).contains(&torn.survivors()));
+        torn.goes_on();
+    }
+
+    #[test]
+    fn large_values_cut_off_leave_a_prefix(epochs in 0..6_u32, tail in 3..60_u32, cut in 0..1_000_000_u64) {
+        let torn = Torn::new(epochs, tail);
+        let blobs = torn.newest_blobs();
+        let length = blobs.metadata().unwrap().len();
+        blobs.set_len(cut.min(length)).unwrap();
+        prop_assert!((epochs * 30..=torn.commits).contains(&torn.survivors()));
+        torn.goes_on();
+    }
+
+    #[test]
+    fn garbled_large_values_leave_a_prefix(
+        epochs in 0..6_u32,
+        tail in 3..60_u32,
+        at in 0..1_000_000_u64,
+        garbage in prop::collection::vec(any::<u8>(), 1..5000),
+    ) {
+        let torn = Torn::new(epochs, tail);
+        torn.newest_blobs().write_all_at(&garbage, at).unwrap();
         prop_assert!((epochs * 30..=torn.commits).contains(&torn.survivors()));
         torn.goes_on();
     }

@@ -53,6 +53,10 @@ impl Store for Cuts {
         self.inner.epoch_bytes_max()
     }
 
+    fn epoch_is_full(&self, epoch_bytes: usize) -> bool {
+        self.inner.epoch_is_full(epoch_bytes)
+    }
+
     fn roll(&self) -> Result<(), StoreError> {
         self.inner.roll()
     }
