@@ -14,7 +14,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,16 +23,18 @@ use rocksdb::{
     WriteOptions, properties,
 };
 
-use super::{Batch, Family, Figures, LOG_ENTRY_OVERHEAD, Op, Page, Scan, Start, Store, StoreError, Volume};
-use blobs::{Blobs, Place};
+use super::{Batch, Family, Figures, Op, Page, Scan, Start, Store, StoreError, Volume};
+use blobs::Blobs;
 use folder::FolderLock;
 pub use folder::Released;
+use memtables::{Cost, Memtables};
 use options::Buffers;
 pub use options::RocksOptions;
 use page::{Found, lost_value, place_of};
 
 mod blobs;
 mod folder;
+mod memtables;
 mod options;
 mod page;
 #[cfg(test)]
@@ -60,8 +62,7 @@ pub struct RocksStore {
     db: DB,
     blobs: Blobs,
     buffers: Buffers,
-    /// What the current memtables hold, as far as commits tell; bytes.
-    unflushed: Unflushed,
+    memtables: Memtables,
     /// Held by who commits or closes memtables, so that what is committed between a sync and a flush is not flushed.
     turn: Mutex<()>,
     /// Files of values below this number have all their places in memtables that were closed.
@@ -70,12 +71,6 @@ pub struct RocksStore {
     stopped: Mutex<Option<String>>,
     /// Released after `db` is closed: fields drop in this order. None where there is no lock file and nothing is written.
     lock: Option<FolderLock>,
-}
-
-#[derive(Default)]
-struct Unflushed {
-    log: AtomicUsize,
-    meta: AtomicUsize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +123,7 @@ impl RocksStore {
         RocksStore {
             db,
             buffers,
-            unflushed: Unflushed::default(),
+            memtables: Memtables::new(buffers),
             turn: Mutex::new(()),
             // What was replayed has been flushed.
             rolled_to: AtomicU32::new(blobs.next()),
@@ -187,33 +182,22 @@ impl RocksStore {
 
     /// Closes the memtables before `cost` would fill one, should values of theirs not be on the disk yet.
     fn make_room(&self, cost: Cost) -> Result<(), StoreError> {
-        let filled = |unflushed: &AtomicUsize, cost: usize, buffer: usize| {
-            unflushed.load(Ordering::Relaxed) + cost > share_used(buffer)
-        };
-        let full = filled(&self.unflushed.log, cost.log, self.buffers.log)
-            || filled(&self.unflushed.meta, cost.meta, self.buffers.meta);
-        if full && self.blobs.unsynced_bytes() > 0 {
-            self.sync_blobs()?;
-            self.close_memtables()?;
-            self.rolled_to.store(self.blobs.current(), Ordering::Release);
+        if self.memtables.are_full_with(cost) && self.blobs.unsynced_bytes() > 0 {
+            self.close_memtables(self.blobs.current())?;
         }
         Ok(())
     }
 
-    /// Whether the memtables are far from full: an epoch may end and they go on.
-    fn has_room(&self) -> bool {
-        let half_free = |unflushed: &AtomicUsize, buffer: usize| unflushed.load(Ordering::Relaxed) < buffer / 2;
-        half_free(&self.unflushed.log, self.buffers.log) && half_free(&self.unflushed.meta, self.buffers.meta)
-    }
-
-    /// The caller has synced their values.
-    fn close_memtables(&self) -> Result<(), StoreError> {
+    /// Syncs the values that the memtables have places of, then has these flushed. They hold all places in files below
+    /// `rolled_to`. Called by who has the `turn`.
+    fn close_memtables(&self, rolled_to: u32) -> Result<(), StoreError> {
+        self.sync_blobs()?;
         let mut options = FlushOptions::default();
         options.set_wait(false);
         let families = [self.family(Family::Log)?, self.family(Family::Meta)?];
         self.db.flush_cfs_opt(&families, &options).map_err(|error| StoreError::NotDone(error.into_string()))?;
-        self.unflushed.log.store(0, Ordering::Relaxed);
-        self.unflushed.meta.store(0, Ordering::Relaxed);
+        self.memtables.clear();
+        self.rolled_to.fetch_max(rolled_to, Ordering::AcqRel);
         Ok(())
     }
 
@@ -225,10 +209,7 @@ impl RocksStore {
         // Most of it while others commit, the rest while they wait.
         self.sync_blobs()?;
         let _turn = self.turn.lock();
-        self.sync_blobs()?;
-        self.close_memtables()?;
-        self.rolled_to.store(self.blobs.current(), Ordering::Release);
-        Ok(())
+        self.close_memtables(self.blobs.current())
     }
 
     /// The number below which no file of values is needed to replay the write-ahead log.
@@ -312,8 +293,7 @@ impl Store for RocksStore {
         if let Some(syncing) = syncing {
             syncing.wait().map_err(|error| self.stop(StoreError::Unknown(error.to_string())))?;
         }
-        self.unflushed.log.fetch_add(cost.log, Ordering::Relaxed);
-        self.unflushed.meta.fetch_add(cost.meta, Ordering::Relaxed);
+        self.memtables.add(cost);
         Ok(())
     }
 
@@ -357,18 +337,15 @@ impl Store for RocksStore {
     }
 
     fn epoch_is_full(&self, epoch_bytes: usize) -> bool {
-        epoch_bytes >= self.epoch_bytes_max() || self.unflushed.log.load(Ordering::Relaxed) >= self.buffers.log / 5 * 4
+        epoch_bytes >= self.epoch_bytes_max() || self.memtables.is_log_filling()
     }
 
     fn roll(&self) -> Result<(), StoreError> {
-        if self.blobs.unsynced_bytes() > ROLL_WAITS_BYTES_MAX && self.has_room() {
+        if self.blobs.unsynced_bytes() > ROLL_WAITS_BYTES_MAX && self.memtables.have_room() {
             return Ok(());
         }
         let _turn = self.turn.lock();
-        self.sync_blobs()?;
-        self.close_memtables()?;
-        self.rolled_to.store(self.blobs.next(), Ordering::Release);
-        Ok(())
+        self.close_memtables(self.blobs.next())
     }
 
     fn drop_range(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
@@ -414,6 +391,7 @@ impl Store for RocksStore {
 
     fn close(&self) -> Result<(), StoreError> {
         let families = [self.family(Family::Log)?, self.family(Family::Meta)?];
+        let _turn = self.turn.lock();
         self.sync_blobs()?;
         // Files instead of a write-ahead log to replay: the next start is quicker. Only the sync below is owed.
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
@@ -433,44 +411,6 @@ fn recovered_blobs(dir: &Path) -> io::Result<Blobs> {
     }
     blobs.settle()?;
     Ok(blobs)
-}
-
-/// How full the store lets a memtable become while it counts on closing it itself.
-fn share_used(buffer: usize) -> usize {
-    buffer / 10 * 9
-}
-
-/// What a batch takes in the memtables, by [`Batch::log_bytes`]'s measure; bytes.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    log: usize,
-    meta: usize,
-}
-
-impl Cost {
-    fn of(batch: &Batch, apart_from: usize) -> Cost {
-        let mut cost = Cost::default();
-        for op in &batch.ops {
-            match op {
-                Op::Put { family: Family::Log, key, value } if blobs::is_apart(key, value, apart_from) => {
-                    cost.log += key.len() + Place::LEN + LOG_ENTRY_OVERHEAD;
-                }
-                Op::Put { family, key, value } => {
-                    *cost.of_family(*family) += key.len() + value.len() + LOG_ENTRY_OVERHEAD
-                }
-                Op::Delete { family, key } => *cost.of_family(*family) += key.len() + LOG_ENTRY_OVERHEAD,
-                Op::DeleteRange { from, to } => cost.meta += from.len() + to.len() + LOG_ENTRY_OVERHEAD,
-            }
-        }
-        cost
-    }
-
-    fn of_family(&mut self, family: Family) -> &mut usize {
-        match family {
-            Family::Log => &mut self.log,
-            Family::Meta => &mut self.meta,
-        }
-    }
 }
 
 /// The highest possible key of the log below `to`, because RocksDB takes both ends of a range of files as included.

@@ -43,6 +43,7 @@ impl Found {
         let epoch = |at: usize| self.entries[at].0.first_chunk::<4>().copied();
         let follows = |a: &(usize, Place), b: &(usize, Place)| epoch(a.0) == epoch(b.0) && a.1.end() == b.1.position;
         let runs: Vec<&[(usize, Place)]> = apart.chunk_by(follows).collect();
+        // Ascending, as the runs are.
         let mut vanished = Vec::new();
         for run in runs {
             if let Err((at, error)) = self.read_run(run, blobs, &mut vanished) {
@@ -58,7 +59,7 @@ impl Found {
         let mut at = 0;
         self.entries.retain(|_| {
             at += 1;
-            !vanished.contains(&(at - 1))
+            vanished.binary_search(&(at - 1)).is_err()
         });
         Ok(Page { entries: self.entries, more: self.more, beyond: self.beyond })
     }

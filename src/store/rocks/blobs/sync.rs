@@ -38,12 +38,12 @@ impl Dirty {
         self.files.lock().iter().map(|file| file.unsynced()).sum()
     }
 
-    /// Syncs all there is by now, unless it becomes `idle` to do so.
-    pub fn sync(&self, idle: &AtomicBool) -> io::Result<()> {
+    /// Syncs all there is by now, or some of it if `leaving` is set meanwhile.
+    pub fn sync(&self, leaving: &AtomicBool) -> io::Result<()> {
         let _turn = self.turn.lock();
         let files = self.files.lock().clone();
         for file in files {
-            if idle.load(Ordering::Acquire) {
+            if leaving.load(Ordering::Acquire) {
                 break;
             }
             if let Err(error) = file.sync() {
