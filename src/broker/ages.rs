@@ -51,7 +51,7 @@ impl Look<'_> {
             Hot::Batches(batches) => batches,
             Hot::Cold if self.cold < COLD_LOOKS_MAX => {
                 self.cold += 1;
-                partition.read_cold(&*self.broker.store, &self.broker.keys, None, offset, end, 0).ok()?.batches
+                partition.read_cold(&*self.broker.store, &self.broker.keys, Vec::new(), offset, end, 0).ok()?.batches
             }
             Hot::Cold => return partition.segment_begun_ms(offset),
         };

@@ -4,14 +4,24 @@
 use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::log::partition::{Hot, Partition, ReadError};
+use crate::log::partition::{Cold, Hot, Partition, ReadError, has_room};
 use crate::log::tail::StoredBatch;
 use crate::model::batch::{self, Header};
-use crate::model::ids::Offset;
+use crate::model::ids::{Offset, PartitionId};
 use crate::store::StoreError;
 
 /// A look for one offset reads this many bytes at a time.
 const LOOK_BYTES_MAX: usize = 4 << 20;
+
+/// Who reads less at a time is not read ahead of.
+const READ_AHEAD_BYTES_MIN: usize = 64 << 10;
+
+/// What is held of a read: what it gives, and what it has no room for.
+#[derive(Default)]
+struct Held {
+    batches: Vec<StoredBatch>,
+    left: Vec<StoredBatch>,
+}
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,22 +43,88 @@ impl Broker {
     ) -> Result<Vec<StoredBatch>, ReadError> {
         match partition.read_hot(offset, end, bytes_max)? {
             Hot::Batches(batches) => Ok(batches),
-            Hot::Cold => {
-                let (store, keys, partition) = (self.store.clone(), self.keys.clone(), partition.clone());
-                let (id, ahead) = (partition.id, self.ahead.take(partition.id, offset));
-                let read =
-                    blocking(move || partition.read_cold(&*store, &keys, ahead, offset, end, bytes_max)).await??;
-                read.ahead.into_iter().for_each(|batch| self.ahead.hold(id, batch));
-                Ok(read.batches)
+            Hot::Cold => self.read_stored(partition, offset, end, bytes_max).await,
+        }
+    }
+
+    async fn read_stored(
+        &self,
+        partition: &Arc<Partition>,
+        offset: Offset,
+        end: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredBatch>, ReadError> {
+        let Held { mut batches, mut left } = self.held(partition.id, offset, end, bytes_max).await;
+        if left.is_empty() && goes_on(&batches, end, bytes_max) {
+            let (store, keys, partition) = (self.store.clone(), self.keys.clone(), partition.clone());
+            let read = move || partition.read_cold(&*store, &keys, batches, offset, end, bytes_max);
+            let Cold { batches: read, ahead } = blocking(read).await??;
+            (batches, left) = (read, Vec::from_iter(ahead));
+        }
+        let Some(last) = batches.last() else { return Ok(batches) };
+        let next = last.last_offset + 1;
+        let reads_on = self.ahead.went(partition.id, offset, next);
+        if !(reads_on && next < end && self.read_ahead(partition, &batches, &left, end)) {
+            self.ahead.hold(partition.id, next, left, self.clock.tick_ms());
+        }
+        Ok(batches)
+    }
+
+    /// What is held of a read.
+    async fn held(&self, id: PartitionId, offset: Offset, end: Offset, bytes_max: usize) -> Held {
+        let mut held = Held::default();
+        let mut bytes = 0;
+        while held.left.is_empty() && goes_on(&held.batches, end, bytes_max) {
+            let next = held.batches.last().map_or(offset, |last| last.last_offset + 1);
+            let more = self.ahead.take(id, next).await;
+            if more.is_empty() {
+                break;
+            }
+            for batch in more {
+                let fits = held.batches.is_empty() || bytes + batch.batch_len() <= bytes_max;
+                if held.left.is_empty() && fits && batch.base_offset < end {
+                    bytes += batch.batch_len();
+                    held.batches.push(batch);
+                } else {
+                    held.left.push(batch);
+                }
             }
         }
+        held
+    }
+
+    /// Begins to read the page behind `page`, of about its size, for its reader who will come for it; what is `left` of an
+    /// earlier read begins it. Not where memory will have it, nor what is sealed at rest: that is not kept open.
+    fn read_ahead(&self, partition: &Arc<Partition>, page: &[StoredBatch], left: &[StoredBatch], end: Offset) -> bool {
+        let next = page.last().map_or(Offset::MAX, |last| last.last_offset + 1);
+        let bytes: usize = page.iter().map(|batch| batch.value.len()).sum();
+        let largest = page.iter().map(|batch| batch.value.len()).max().unwrap_or(0);
+        if bytes < READ_AHEAD_BYTES_MIN || partition.is_hot(next) || page.iter().any(StoredBatch::is_sealed_at_rest) {
+            return false;
+        }
+        let Some(promise) = self.ahead.promise(partition.id, next, bytes + largest, self.clock.tick_ms()) else {
+            return false;
+        };
+        let (store, keys, partition, before) =
+            (self.store.clone(), self.keys.clone(), partition.clone(), left.to_vec());
+        tokio::task::spawn_blocking(move || {
+            // Who comes for a page that could not be read is told why when it reads by itself.
+            let Ok(Cold { mut batches, ahead }) = partition.read_cold(&*store, &keys, before, next, end, bytes) else {
+                return;
+            };
+            batches.extend(ahead);
+            let open = batches.iter().take_while(|batch| !batch.is_sealed_at_rest()).count();
+            batches.truncate(open);
+            promise.keep(batches);
+        });
+        true
     }
 
     /// For the next who reads on at the first record of `batch`, which was read and is not given out. What is sealed at rest
     /// is not kept open.
     pub fn keep_ahead(&self, partition: &Partition, batch: StoredBatch) {
         if !batch.is_sealed_at_rest() {
-            self.ahead.hold(partition.id, batch);
+            self.ahead.hold(partition.id, batch.base_offset, vec![batch], self.clock.tick_ms());
         }
     }
 
@@ -125,7 +201,7 @@ impl Broker {
                     let page = match partition.read_hot(next, segment_end, LOOK_BYTES_MAX)? {
                         Hot::Batches(batches) => batches,
                         Hot::Cold => {
-                            partition.read_cold(&*store, &keys, None, next, segment_end, LOOK_BYTES_MAX)?.batches
+                            partition.read_cold(&*store, &keys, Vec::new(), next, segment_end, LOOK_BYTES_MAX)?.batches
                         }
                     };
                     let Some(last) = page.last() else { break };
@@ -150,6 +226,13 @@ impl Broker {
         })
         .await?
     }
+}
+
+/// Whether a read that has `batches` goes on.
+fn goes_on(batches: &[StoredBatch], end: Offset, bytes_max: usize) -> bool {
+    let bytes = batches.iter().map(StoredBatch::batch_len).sum();
+    let ended = batches.last().is_some_and(|last| last.last_offset + 1 >= end);
+    !ended && has_room(bytes_max, bytes, batches.len())
 }
 
 fn corrupt(error: batch::BatchError) -> StoreError {

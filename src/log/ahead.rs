@@ -1,28 +1,63 @@
-//! Batches that a read from the store brought and had no room for. A reader comes back for exactly what its answer left
-//! out, and large batches seldom fill an answer: without these a good part of what lies in the store would be read twice.
+//! What a read from the store brought too much, and what is read before its reader asks for it.
 //!
-//! Held by the broker, for all partitions together and within one bound of bytes; the oldest go first. A batch stays what
-//! it was when it was read: what compaction has taken away since may still come, as to a reader who was a moment earlier.
+//! A reader comes back for exactly what its answer left out, and large batches seldom fill an answer: without the batches
+//! kept here a good part of what lies in the store would be read twice. Who reads on from where the last answer ended will
+//! do so again: the next page is read while the client takes this one.
+//!
+//! Held by the broker, for all partitions together and within one bound of bytes; the oldest go first, but a page makes way
+//! for another only when its reader has not come for [`STALE_MS`]: of more readers than there is room for, some have their
+//! pages ahead, where otherwise none would. A batch stays what it was when it was read: what compaction has taken away
+//! since may still come, as to a reader who was a moment earlier.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::log::tail::StoredBatch;
 use crate::metrics::Metrics;
 use crate::model::ids::{Offset, PartitionId};
 
 /// Looking for one is a walk through all.
-const BATCHES_MAX: usize = 256;
+const HELD_MAX: usize = 256;
+/// Readers of whom it is known where they will go on.
+const READERS_MAX: usize = 256;
 /// Smaller ones cost less to read again than to keep.
-const BATCH_BYTES_MIN: usize = 4 << 10;
+const BYTES_MIN: usize = 4 << 10;
+/// Milliseconds for which a page waits for its reader.
+const STALE_MS: i64 = 1_000;
 
 pub struct Ahead {
     bytes_max: usize,
-    held: Mutex<VecDeque<(PartitionId, StoredBatch)>>,
+    state: Mutex<State>,
     bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct State {
+    held: VecDeque<Held>,
+    /// Where readers of the store stopped.
+    stopped: VecDeque<(PartitionId, Offset)>,
+}
+
+struct Held {
+    id: PartitionId,
+    offset: Offset,
+    bytes: usize,
+    since_ms: i64,
+    /// They may still be being read.
+    batches: oneshot::Receiver<Vec<StoredBatch>>,
+}
+
+/// For who has read a page: it waits for its reader, unless it had to go meanwhile.
+pub struct Promise(oneshot::Sender<Vec<StoredBatch>>);
+
+impl Promise {
+    pub fn keep(self, batches: Vec<StoredBatch>) {
+        let _ = self.0.send(batches);
+    }
 }
 
 impl Ahead {
@@ -30,40 +65,93 @@ impl Ahead {
         let bytes = Arc::new(AtomicUsize::new(0));
         let used = bytes.clone();
         metrics.watch_budget("ahead", bytes_max, move || used.load(Ordering::Relaxed));
-        Ahead { bytes_max, held: Mutex::default(), bytes }
+        Ahead { bytes_max, state: Mutex::default(), bytes }
     }
 
-    pub fn hold(&self, id: PartitionId, batch: StoredBatch) {
-        let bytes = batch.value.len();
-        if !(BATCH_BYTES_MIN..=self.bytes_max).contains(&bytes) {
+    /// Holds what a read brought too much, for who reads on at `offset`.
+    pub fn hold(&self, id: PartitionId, offset: Offset, batches: Vec<StoredBatch>, now_ms: i64) {
+        let bytes = batches.iter().map(|batch| batch.value.len()).sum();
+        let mut state = self.state.lock();
+        if !(BYTES_MIN..=self.bytes_max).contains(&bytes) || state.position(id, offset).is_some() {
             return;
         }
-        let mut held = self.held.lock();
-        if held.iter().any(|(of, held)| *of == id && held.base_offset == batch.base_offset) {
-            return;
+        while state.held.len() >= HELD_MAX || self.used() + bytes > self.bytes_max {
+            let Some(oldest) = state.held.pop_front() else { break };
+            self.free(&oldest);
         }
-        held.push_back((id, batch));
-        let mut total = self.bytes.load(Ordering::Relaxed) + bytes;
-        while held.len() > BATCHES_MAX || total > self.bytes_max {
-            let Some((_, oldest)) = held.pop_front() else { break };
-            total -= oldest.value.len();
-        }
-        self.bytes.store(total, Ordering::Relaxed);
+        self.reserve(&mut state, id, offset, bytes, now_ms).keep(batches);
     }
 
-    /// The batch that begins at `offset`, which is held no longer.
-    pub fn take(&self, id: PartitionId, offset: Offset) -> Option<StoredBatch> {
-        let mut held = self.held.lock();
-        let at = held.iter().position(|(of, batch)| *of == id && batch.base_offset == offset)?;
-        let (_, batch) = held.remove(at)?;
-        self.bytes.fetch_sub(batch.value.len(), Ordering::Relaxed);
-        Some(batch)
+    /// Room for the page from `offset` on, which is going to be read. None where there is none, or one that is.
+    pub fn promise(&self, id: PartitionId, offset: Offset, bytes: usize, now_ms: i64) -> Option<Promise> {
+        let mut state = self.state.lock();
+        if state.position(id, offset).is_some() {
+            return None;
+        }
+        state.held.retain(|held| {
+            let stale = now_ms.saturating_sub(held.since_ms) >= STALE_MS;
+            if stale {
+                self.free(held);
+            }
+            !stale
+        });
+        if state.held.len() >= HELD_MAX || self.used().saturating_add(bytes) > self.bytes_max {
+            return None;
+        }
+        Some(self.reserve(&mut state, id, offset, bytes, now_ms))
+    }
+
+    /// The batches from `offset` on that are held, which they are no longer. Waits for what is being read.
+    pub async fn take(&self, id: PartitionId, offset: Offset) -> Vec<StoredBatch> {
+        let found = {
+            let mut state = self.state.lock();
+            state.position(id, offset).and_then(|at| state.held.remove(at))
+        };
+        let Some(held) = found else { return Vec::new() };
+        self.free(&held);
+        // Who was to read it could not, then there is nothing.
+        held.batches.await.unwrap_or_default()
+    }
+
+    /// Takes note that a read went from one offset to another. Whether it began where one had stopped before.
+    pub fn went(&self, id: PartitionId, from: Offset, to: Offset) -> bool {
+        let mut state = self.state.lock();
+        let before = state.stopped.iter().position(|stopped| *stopped == (id, from));
+        let goes_on = before.and_then(|at| state.stopped.remove(at)).is_some();
+        if state.stopped.len() >= READERS_MAX {
+            state.stopped.pop_front();
+        }
+        state.stopped.push_back((id, to));
+        goes_on
+    }
+
+    /// Bytes.
+    pub fn used(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn reserve(&self, state: &mut State, id: PartitionId, offset: Offset, bytes: usize, since_ms: i64) -> Promise {
+        let (promise, batches) = oneshot::channel();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        state.held.push_back(Held { id, offset, bytes, since_ms, batches });
+        Promise(promise)
+    }
+
+    fn free(&self, held: &Held) {
+        self.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn position(&self, id: PartitionId, offset: Offset) -> Option<usize> {
+        self.held.iter().position(|held| held.id == id && held.offset == offset)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use futures_util::FutureExt;
 
     use super::*;
     use crate::model::ids::{PartitionIndex, StreamId};
@@ -78,27 +166,77 @@ mod tests {
         StoredBatch { base_offset, last_offset: base_offset + 9, value: Bytes::from(vec![0; bytes]) }
     }
 
+    fn hold(ahead: &Ahead, index: u32, offset: Offset, bytes: usize) {
+        ahead.hold(id(index), offset, vec![batch(offset, bytes)], 0);
+    }
+
+    /// The offsets at which what is there now begins.
+    fn take(ahead: &Ahead, index: u32, offset: Offset) -> Vec<Offset> {
+        let taken = ahead.take(id(index), offset).now_or_never().expect("it is not being read");
+        taken.iter().map(|batch| batch.base_offset).collect()
+    }
+
     #[test]
     fn a_batch_comes_once_and_only_to_who_asks_for_its_beginning() {
         let ahead = Ahead::new(64 * KIB, &Metrics::new(1));
-        ahead.hold(id(1), batch(10, 8 * KIB));
-        ahead.hold(id(1), batch(10, 8 * KIB));
-        assert!(ahead.take(id(1), 11).is_none());
-        assert!(ahead.take(id(2), 10).is_none());
-        assert_eq!(ahead.take(id(1), 10).map(|batch| batch.last_offset), Some(19));
-        assert!(ahead.take(id(1), 10).is_none());
-        assert_eq!(ahead.bytes.load(Ordering::Relaxed), 0);
+        hold(&ahead, 1, 10, 8 * KIB);
+        hold(&ahead, 1, 10, 8 * KIB);
+        assert!(take(&ahead, 1, 11).is_empty());
+        assert!(take(&ahead, 2, 10).is_empty());
+        assert_eq!(take(&ahead, 1, 10), [10]);
+        assert!(take(&ahead, 1, 10).is_empty());
+        assert_eq!(ahead.used(), 0);
     }
 
     #[test]
     fn the_oldest_make_room_and_what_is_too_large_or_small_is_not_held() {
         let ahead = Ahead::new(16 * KIB, &Metrics::new(1));
-        (0..3).for_each(|at| ahead.hold(id(at), batch(10, 8 * KIB)));
-        assert!(ahead.take(id(0), 10).is_none());
-        ahead.hold(id(3), batch(10, 17 * KIB));
-        ahead.hold(id(4), batch(10, 100));
-        assert_eq!(ahead.bytes.load(Ordering::Relaxed), 16 * KIB);
-        let held = |index| ahead.take(id(index), 10).is_some();
+        (0..3).for_each(|at| hold(&ahead, at, 10, 8 * KIB));
+        assert!(take(&ahead, 0, 10).is_empty());
+        hold(&ahead, 3, 10, 17 * KIB);
+        hold(&ahead, 4, 10, 100);
+        assert_eq!(ahead.used(), 16 * KIB);
+        let held = |index| !take(&ahead, index, 10).is_empty();
         assert_eq!([1, 2, 3, 4].map(held), [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_page_is_waited_for_and_one_that_does_not_come_is_empty() {
+        let ahead = Ahead::new(64 * KIB, &Metrics::new(1));
+        let promise = ahead.promise(id(1), 10, 8 * KIB, 0).unwrap();
+        assert!(ahead.promise(id(1), 10, 8 * KIB, 0).is_none(), "it is being read");
+        let mut taking = Box::pin(ahead.take(id(1), 10));
+        assert!((&mut taking).now_or_never().is_none());
+        promise.keep(vec![batch(10, 100), batch(20, 100)]);
+        assert_eq!(taking.now_or_never().unwrap().len(), 2);
+        ahead.promise(id(1), 30, 8 * KIB, 0).unwrap().keep(vec![batch(30, 100)]);
+        assert_eq!(take(&ahead, 1, 30), [30]);
+        drop(ahead.promise(id(1), 40, 8 * KIB, 0).unwrap());
+        assert!(take(&ahead, 1, 40).is_empty());
+        assert_eq!(ahead.used(), 0);
+    }
+
+    #[test]
+    fn a_page_makes_way_when_its_reader_stays_away() {
+        let ahead = Ahead::new(16 * KIB, &Metrics::new(1));
+        assert!(ahead.promise(id(1), 10, 17 * KIB, 0).is_none());
+        let first = ahead.promise(id(1), 10, 10 * KIB, 0).unwrap();
+        assert!(ahead.promise(id(2), 10, 10 * KIB, STALE_MS - 1).is_none());
+        assert!(ahead.promise(id(2), 10, 10 * KIB, STALE_MS).is_some());
+        first.keep(vec![batch(10, 100)]);
+        assert!(take(&ahead, 1, 10).is_empty());
+        assert_eq!(ahead.used(), 10 * KIB);
+    }
+
+    #[test]
+    fn who_goes_on_is_known() {
+        let ahead = Ahead::new(0, &Metrics::new(1));
+        assert!(!ahead.went(id(1), 0, 10));
+        assert!(!ahead.went(id(2), 10, 20), "another partition");
+        assert!(ahead.went(id(1), 10, 20));
+        assert!(!ahead.went(id(1), 10, 20), "it has gone on");
+        (0..READERS_MAX as Offset).for_each(|from| assert!(!ahead.went(id(3), from * 2, 1_000_001)));
+        assert!(!ahead.went(id(1), 20, 30), "forgotten");
+        assert_eq!(ahead.state.lock().stopped.len(), READERS_MAX);
     }
 }

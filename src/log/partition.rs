@@ -29,7 +29,7 @@ pub mod read;
 
 pub use append::{AppendError, Appended, NewBatch};
 pub(in crate::log) use append::{AppendState, record_producer};
-pub use read::{Hot, ReadError};
+pub use read::{Cold, Hot, ReadError, has_room};
 
 pub struct Partition {
     pub id: PartitionId,

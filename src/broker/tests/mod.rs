@@ -22,6 +22,7 @@ use crate::model::shard::{LineageError, SplitAt};
 use crate::store::StoreError;
 use crate::store::memory::MemoryStore;
 
+mod read_ahead;
 mod reshard;
 mod retention;
 mod transactions;

@@ -29,7 +29,6 @@ pub enum Hot {
 }
 
 /// What the store has of a read.
-#[derive(Default)]
 pub struct Cold {
     pub batches: Vec<StoredBatch>,
     /// The next batch, which was read and had no room. Only what lies open in the store: what is sealed is opened for the
@@ -94,26 +93,21 @@ impl Partition {
         Ok(index.tail.read(offset, end, bytes_max).map_or(Hot::Cold, Hot::Batches))
     }
 
-    /// The same from the store, with `ahead` before it: what an earlier read brought of what begins at `offset`. What cannot
-    /// be opened ends the page, and is an error where the page would begin with it. Blocks.
+    /// The same from the store, behind `before`: what an earlier read brought of what begins at `offset`. What cannot be
+    /// opened ends the page, and is an error where the page would begin with it. Blocks.
     pub fn read_cold(
         &self,
         store: &dyn Store,
         keys: &KeyRing,
-        ahead: Option<StoredBatch>,
+        before: Vec<StoredBatch>,
         offset: Offset,
         end: Offset,
         bytes_max: usize,
     ) -> Result<Cold, ReadError> {
         let end = end.min(self.end_offset());
-        let mut read = Cold::default();
-        let mut bytes = 0;
-        let mut next = offset;
-        for batch in ahead.into_iter().filter(|batch| batch.base_offset == offset && batch.last_offset < end) {
-            bytes = batch.batch_len();
-            next = batch.last_offset + 1;
-            read.batches.push(batch);
-        }
+        let mut bytes = before.iter().map(StoredBatch::batch_len).sum();
+        let mut next = before.last().map_or(offset, |last| last.last_offset + 1);
+        let mut read = Cold { batches: before, ahead: None };
         while next < end && has_room(bytes_max, bytes, read.batches.len()) {
             let Some(segment) = self.segment_from(next) else { break };
             if segment.first_offset >= end {
@@ -180,6 +174,6 @@ impl Partition {
 }
 
 /// Whether one more batch of the usual size fits; the first always does.
-fn has_room(bytes_max: usize, bytes: usize, batches: usize) -> bool {
+pub fn has_room(bytes_max: usize, bytes: usize, batches: usize) -> bool {
     bytes.checked_div(batches).is_none_or(|usual| bytes_max.saturating_sub(bytes) > usual)
 }
