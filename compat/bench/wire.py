@@ -89,7 +89,8 @@ class Connection:
 
     def fetch(self, topic, partition, offset, bytes_max):
         """The bytes of the batches from the offset on, the offset after them, and the high watermark."""
-        body = struct.pack(">iiiibi", -1, 10, 1, bytes_max, 0, 1) + text(topic)
+        # Nothing is waited for: a partition may be empty.
+        body = struct.pack(">iiiibi", -1, 0, 1, bytes_max, 0, 1) + text(topic)
         body += struct.pack(">iiqi", 1, partition, offset, bytes_max)
         answer = self.ask(FETCH, 4, body)
         at = 4 + 4 + 2 + len(topic.encode()) + 4
