@@ -4,7 +4,8 @@
 //!
 //! `blobs/N` in the data folder holds large values whose keys begin with `N`, the epoch, as a `u32`. Each partition (what
 //! lies between the epoch and the last eight bytes of a key) fills extents of its own, so that who reads one partition
-//! reads its file in long runs. What an extent leaves free is a hole.
+//! reads its file in long runs. The system is asked to find room for an extent at once where much was filled before, which
+//! makes writing it cheaper; what an extent leaves free is a hole in the end.
 //!
 //! **What survives.** A value is in its file before its place is committed: nothing else is needed where only the process
 //! dies. For a power cut the order on the disk counts. A synced commit syncs its values too. Others are on the disk
@@ -13,7 +14,7 @@
 //! `blobs/boot` tells by the boot's id. What is left is a prefix of the commits in any case.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use file::{BlobFile, read_at, sync_folder, write_all_at};
+use file::{BlobFile, read_at, release, reserve, sync_folder, write_all_at};
 pub(super) use place::{Place, apart_from, is_apart};
 use place::{number_of, partition_of};
 use sync::{Dirty, Syncer, Syncing};
@@ -41,6 +42,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// these.
 const EXTENT_BYTES_MIN: u64 = 256 << 10;
 const EXTENT_BYTES_MAX: u64 = 8 << 20;
+/// Less room than this is not given back.
+const RELEASED_BYTES_MIN: u64 = 64 << 10;
 /// The disk is asked to write after each so many bytes.
 const SYNC_EVERY_BYTES: u64 = 8 << 20;
 
@@ -61,19 +64,37 @@ struct Extent {
     filled: u64,
     /// What the partition filled of the last file.
     expected: u64,
+    /// Whether there is room on the disk for all of it.
+    reserved: bool,
+}
+
+impl Extent {
+    /// Gives back what is free.
+    fn leave(&self, file: &File) {
+        if self.reserved && self.end - self.next >= RELEASED_BYTES_MIN {
+            release(file, self.next, self.end - self.next);
+        }
+    }
 }
 
 impl Current {
     /// Where the next value of a partition goes.
-    fn take(&mut self, partition: &[u8], bytes: u64) -> u64 {
+    fn take(&mut self, partition: &[u8], bytes: u64) -> io::Result<u64> {
         if !self.extents.contains_key(partition) {
             self.extents.insert(partition.into(), Extent::default());
         }
-        let Some(extent) = self.extents.get_mut(partition) else { return self.end };
+        let Some(extent) = self.extents.get_mut(partition) else { return Ok(self.end) };
         if extent.end - extent.next < bytes {
+            let file = self.blobs.file()?;
             let more = bytes.max(extent.filled.max(extent.expected).clamp(EXTENT_BYTES_MIN, EXTENT_BYTES_MAX));
             if extent.end != self.end {
+                extent.leave(file);
                 extent.next = self.end;
+            }
+            // A partition that fills little keeps no room from others.
+            extent.reserved = more > EXTENT_BYTES_MIN;
+            if extent.reserved {
+                reserve(file, self.end, more);
             }
             self.end += more;
             extent.end = self.end;
@@ -81,7 +102,14 @@ impl Current {
         let position = extent.next;
         extent.next += bytes;
         extent.filled += bytes;
-        position
+        Ok(position)
+    }
+
+    /// Gives back what is free.
+    fn leave(&self) -> io::Result<()> {
+        let file = self.blobs.file()?;
+        self.extents.values().for_each(|extent| extent.leave(file));
+        Ok(())
     }
 }
 
@@ -150,7 +178,7 @@ impl Blobs {
             *current = Some(self.begin(number, current.take())?);
         }
         let Some(current) = current.as_mut() else { return Err(io::Error::other("no file")) };
-        let position = current.take(partition_of(key), value.len() as u64);
+        let position = current.take(partition_of(key), value.len() as u64)?;
         write_all_at(current.blobs.file()?, value, position)?;
         let written = current.blobs.written.fetch_add(value.len() as u64, Ordering::AcqRel) + value.len() as u64;
         self.dirty.add(&current.blobs);
@@ -170,6 +198,9 @@ impl Blobs {
             self.note_boot()?;
             let _ = self.syncer.set(Syncer::start(self.dirty.clone())?);
         }
+        if let Some(last) = &last {
+            last.leave()?;
+        }
         let path = self.folder.join(number.to_string());
         let file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path)?;
         let about = file.metadata()?;
@@ -180,6 +211,11 @@ impl Blobs {
         let filled = last.into_iter().flat_map(|last| last.extents).filter(|(_, extent)| extent.filled > 0);
         let extents = filled.map(|(partition, extent)| (partition, expected(extent))).collect();
         Ok(Current { number, blobs, end: about.len(), extents, asked_at: written })
+    }
+
+    /// Nothing is appended any more.
+    pub fn end(&self) -> io::Result<()> {
+        self.current.lock().take().map_or(Ok(()), |current| current.leave())
     }
 
     /// Everything appended is on the disk when this returns.

@@ -393,6 +393,9 @@ impl Store for RocksStore {
         let families = [self.family(Family::Log)?, self.family(Family::Meta)?];
         let _turn = self.turn.lock();
         self.sync_blobs()?;
+        if let Err(error) = self.blobs.end() {
+            tracing::warn!(%error, "room on the disk could not be given back");
+        }
         // Files instead of a write-ahead log to replay: the next start is quicker. Only the sync below is owed.
         if let Err(error) = self.db.flush_cfs_opt(&families, &FlushOptions::default()) {
             tracing::warn!(%error, "could not write out the memtables; the write-ahead log has them");

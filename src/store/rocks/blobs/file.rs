@@ -78,6 +78,33 @@ fn allocated(about: &fs::Metadata) -> u64 {
     about.len()
 }
 
+/// Has the system find room for bytes to come. Where it does not, it finds some for each write.
+#[cfg(target_os = "linux")]
+pub fn reserve(file: &File, position: u64, len: u64) {
+    fallocate(file, 0, position, len);
+}
+
+/// Gives back room in which nothing was written: it is a hole then.
+#[cfg(target_os = "linux")]
+pub fn release(file: &File, position: u64, len: u64) {
+    fallocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, position, len);
+}
+
+#[cfg(target_os = "linux")]
+fn fallocate(file: &File, mode: libc::c_int, position: u64, len: u64) {
+    use std::os::fd::AsRawFd;
+
+    let (Ok(position), Ok(len)) = (position.try_into(), len.try_into()) else { return };
+    // SAFETY: the descriptor is open for as long as the call takes. Not every file system can do it, and none has to.
+    unsafe { libc::fallocate(file.as_raw_fd(), mode, position, len) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn reserve(_file: &File, _position: u64, _len: u64) {}
+
+#[cfg(not(target_os = "linux"))]
+pub fn release(_file: &File, _position: u64, _len: u64) {}
+
 #[cfg(unix)]
 pub fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
     use std::os::unix::fs::FileExt;

@@ -84,6 +84,35 @@ fn a_partition_gets_as_much_at_once_as_it_filled_of_the_last_file() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn room_that_is_not_filled_is_given_back() {
+    use std::os::unix::fs::MetadataExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::find(dir.path()).unwrap();
+    let on_disk = |number: u32| fs::metadata(dir.path().join(format!("blobs/{number}"))).unwrap().blocks() * 512;
+    let fill = |number: u32, partition: u32, count: u64| {
+        for offset in 0..count {
+            append(&blobs, &key(number, partition, offset), &[1; 100_000]);
+        }
+        count * 100_000
+    };
+    // One fills much less than in the file before, one goes on behind another, and many fill little.
+    fill(1, 0, 60);
+    let filled = fill(2, 0, 1) + fill(2, 1, 30) + fill(2, 2, 1) + fill(2, 1, 30);
+    let few = (10..60).map(|partition| fill(2, partition, 1)).sum::<u64>();
+    let slack = 60 * 64 * 1024;
+    fill(3, 0, 1);
+    let (first, second) = (on_disk(1), on_disk(2));
+    assert!(first <= 6_000_000 + slack, "{first}");
+    assert!(second <= filled + few + slack, "{second} for {filled} and {few}");
+    blobs.end().unwrap();
+    assert!(on_disk(3) <= 100_000 + slack, "{}", on_disk(3));
+    let later = append(&blobs, &key(3, 0, 1), &[2; 9000]);
+    assert_eq!(read(&blobs, &key(3, 0, 1), later).unwrap(), vec![2; 9000]);
+}
+
+#[test]
 fn a_file_is_gone_on_with_behind_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let first = append(&Blobs::find(dir.path()).unwrap(), &key(1, 0, 0), &[1; 9000]);
