@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anabranch::log::tail::{StoredBatch, Tail};
+use anabranch::log::writer::COMMIT_BYTES_MAX;
 use anabranch::model::ids::{Offset, PartitionId, PartitionIndex, StreamId};
 use anabranch::store::keys::{BatchHeader, Key};
 use anabranch::store::rocks::{RocksOptions, RocksStore};
@@ -21,7 +22,7 @@ const BATCH_BYTES: usize = 64 << 10;
 const SMALL_BATCH_BYTES: usize = 4 << 10;
 const PARTITIONS: usize = 16;
 /// Batches in one commit: what the log's writer puts together under load.
-const COMMIT_BATCHES: usize = 16;
+const COMMIT_BATCHES: usize = COMMIT_BYTES_MAX / BATCH_BYTES;
 const READ_BYTES: usize = MIB;
 /// Of the broker's default of 512 MiB, the store gets half.
 const MEMORY_BYTES: usize = 256 * MIB;

@@ -28,7 +28,7 @@ use crate::store::keys::Key;
 use crate::store::{Batch, Family, Store, StoreError};
 
 /// A commit takes in no more once it holds this many bytes ...
-const COMMIT_BYTES_MAX: usize = 2 << 20;
+pub const COMMIT_BYTES_MAX: usize = 2 << 20;
 /// ... or this many items.
 const COMMIT_ITEMS_MAX: usize = 4_096;
 
