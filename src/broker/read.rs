@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use crate::broker::Broker;
+use crate::log::ahead::Place;
 use crate::log::partition::{Cold, Hot, Partition, ReadError, has_room};
 use crate::log::tail::StoredBatch;
 use crate::model::batch::{self, Header};
-use crate::model::ids::{Offset, PartitionId};
+use crate::model::ids::Offset;
 use crate::store::StoreError;
 
 /// A look for one offset reads this many bytes at a time.
@@ -54,7 +55,9 @@ impl Broker {
         end: Offset,
         bytes_max: usize,
     ) -> Result<Vec<StoredBatch>, ReadError> {
-        let Held { mut batches, mut left } = self.held(partition.id, offset, end, bytes_max).await;
+        // Before anything is read.
+        let place = place(partition, offset);
+        let Held { mut batches, mut left } = self.held(place, end, bytes_max).await;
         if left.is_empty() && goes_on(&batches, end, bytes_max) {
             let (store, keys, partition) = (self.store.clone(), self.keys.clone(), partition.clone());
             let read = move || partition.read_cold(&*store, &keys, batches, offset, end, bytes_max);
@@ -62,21 +65,21 @@ impl Broker {
             (batches, left) = (read, Vec::from_iter(ahead));
         }
         let Some(last) = batches.last() else { return Ok(batches) };
-        let next = last.last_offset + 1;
-        let reads_on = self.ahead.went(partition.id, offset, next);
-        if !(reads_on && next < end && self.read_ahead(partition, &batches, &left, end)) {
-            self.ahead.hold(partition.id, next, left, self.clock.tick_ms());
+        let next = Place { offset: last.last_offset + 1, ..place };
+        let reads_on = self.ahead.went(partition.id, offset, next.offset);
+        if !(reads_on && next.offset < end && self.read_ahead(partition, next, &batches, &left, end)) {
+            self.ahead.hold(next, left, self.clock.tick_ms());
         }
         Ok(batches)
     }
 
     /// What is held of a read.
-    async fn held(&self, id: PartitionId, offset: Offset, end: Offset, bytes_max: usize) -> Held {
+    async fn held(&self, place: Place, end: Offset, bytes_max: usize) -> Held {
         let mut held = Held::default();
         let mut bytes = 0;
         while held.left.is_empty() && goes_on(&held.batches, end, bytes_max) {
-            let next = held.batches.last().map_or(offset, |last| last.last_offset + 1);
-            let more = self.ahead.take(id, next).await;
+            let offset = held.batches.last().map_or(place.offset, |last| last.last_offset + 1);
+            let more = self.ahead.take(Place { offset, ..place }).await;
             if more.is_empty() {
                 break;
             }
@@ -93,23 +96,33 @@ impl Broker {
         held
     }
 
-    /// Begins to read the page behind `page`, of about its size, for its reader who will come for it; what is `left` of an
-    /// earlier read begins it. Not where memory will have it, nor what is sealed at rest: that is not kept open.
-    fn read_ahead(&self, partition: &Arc<Partition>, page: &[StoredBatch], left: &[StoredBatch], end: Offset) -> bool {
-        let next = page.last().map_or(Offset::MAX, |last| last.last_offset + 1);
+    /// Begins to read what comes `next` behind `page`, of about its size, for its reader who will come for it; what is
+    /// `left` of an earlier read begins it. Not where memory will have it, nor what is sealed at rest: that is not kept open.
+    fn read_ahead(
+        &self,
+        partition: &Arc<Partition>,
+        next: Place,
+        page: &[StoredBatch],
+        left: &[StoredBatch],
+        end: Offset,
+    ) -> bool {
         let bytes: usize = page.iter().map(|batch| batch.value.len()).sum();
         let largest = page.iter().map(|batch| batch.value.len()).max().unwrap_or(0);
-        if bytes < READ_AHEAD_BYTES_MIN || partition.is_hot(next) || page.iter().any(StoredBatch::is_sealed_at_rest) {
+        if bytes < READ_AHEAD_BYTES_MIN
+            || partition.is_hot(next.offset)
+            || page.iter().any(StoredBatch::is_sealed_at_rest)
+        {
             return false;
         }
-        let Some(promise) = self.ahead.promise(partition.id, next, bytes + largest, self.clock.tick_ms()) else {
+        let Some(promise) = self.ahead.promise(next, bytes + largest, self.clock.tick_ms()) else {
             return false;
         };
         let (store, keys, partition, before) =
             (self.store.clone(), self.keys.clone(), partition.clone(), left.to_vec());
         tokio::task::spawn_blocking(move || {
             // Who comes for a page that could not be read is told why when it reads by itself.
-            let Ok(Cold { mut batches, ahead }) = partition.read_cold(&*store, &keys, before, next, end, bytes) else {
+            let Ok(Cold { mut batches, ahead }) = partition.read_cold(&*store, &keys, before, next.offset, end, bytes)
+            else {
                 return;
             };
             batches.extend(ahead);
@@ -124,7 +137,7 @@ impl Broker {
     /// is not kept open.
     pub fn keep_ahead(&self, partition: &Partition, batch: StoredBatch) {
         if !batch.is_sealed_at_rest() {
-            self.ahead.hold(partition.id, batch.base_offset, vec![batch], self.clock.tick_ms());
+            self.ahead.hold(place(partition, batch.base_offset), vec![batch], self.clock.tick_ms());
         }
     }
 
@@ -226,6 +239,11 @@ impl Broker {
         })
         .await?
     }
+}
+
+/// In a partition as it is now.
+fn place(partition: &Partition, offset: Offset) -> Place {
+    Place { id: partition.id, rewrites: partition.rewrites(), offset }
 }
 
 /// Whether a read that has `batches` goes on.

@@ -6,8 +6,8 @@
 //!
 //! Held by the broker, for all partitions together and within one bound of bytes; the oldest go first, but a page makes way
 //! for another only when its reader has not come for [`STALE_MS`]: of more readers than there is room for, some have their
-//! pages ahead, where otherwise none would. A batch stays what it was when it was read: what compaction has taken away
-//! since may still come, as to a reader who was a moment earlier.
+//! pages ahead, where otherwise none would. What was read before segments of its partition were rewritten is given to nobody:
+//! of what compaction takes away it is no longer known whether it was aborted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,9 +42,17 @@ struct State {
     stopped: VecDeque<(PartitionId, Offset)>,
 }
 
+/// Where a reader goes on, in a partition as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub id: PartitionId,
+    /// How often its segments had been rewritten before it was read.
+    pub rewrites: u64,
+    pub offset: Offset,
+}
+
 struct Held {
-    id: PartitionId,
-    offset: Offset,
+    place: Place,
     bytes: usize,
     since_ms: i64,
     /// They may still be being read.
@@ -68,24 +76,24 @@ impl Ahead {
         Ahead { bytes_max, state: Mutex::default(), bytes }
     }
 
-    /// Holds what a read brought too much, for who reads on at `offset`.
-    pub fn hold(&self, id: PartitionId, offset: Offset, batches: Vec<StoredBatch>, now_ms: i64) {
+    /// Holds what a read brought too much.
+    pub fn hold(&self, place: Place, batches: Vec<StoredBatch>, now_ms: i64) {
         let bytes = batches.iter().map(|batch| batch.value.len()).sum();
         let mut state = self.state.lock();
-        if !(BYTES_MIN..=self.bytes_max).contains(&bytes) || state.position(id, offset).is_some() {
+        if !(BYTES_MIN..=self.bytes_max).contains(&bytes) || state.position(place).is_some() {
             return;
         }
         while state.held.len() >= HELD_MAX || self.used() + bytes > self.bytes_max {
             let Some(oldest) = state.held.pop_front() else { break };
             self.free(&oldest);
         }
-        self.reserve(&mut state, id, offset, bytes, now_ms).keep(batches);
+        self.reserve(&mut state, place, bytes, now_ms).keep(batches);
     }
 
-    /// Room for the page from `offset` on, which is going to be read. None where there is none, or one that is.
-    pub fn promise(&self, id: PartitionId, offset: Offset, bytes: usize, now_ms: i64) -> Option<Promise> {
+    /// Room for a page which is going to be read. None where there is none, or one that is.
+    pub fn promise(&self, place: Place, bytes: usize, now_ms: i64) -> Option<Promise> {
         let mut state = self.state.lock();
-        if state.position(id, offset).is_some() {
+        if state.position(place).is_some() {
             return None;
         }
         state.held.retain(|held| {
@@ -98,14 +106,14 @@ impl Ahead {
         if state.held.len() >= HELD_MAX || self.used().saturating_add(bytes) > self.bytes_max {
             return None;
         }
-        Some(self.reserve(&mut state, id, offset, bytes, now_ms))
+        Some(self.reserve(&mut state, place, bytes, now_ms))
     }
 
-    /// The batches from `offset` on that are held, which they are no longer. Waits for what is being read.
-    pub async fn take(&self, id: PartitionId, offset: Offset) -> Vec<StoredBatch> {
+    /// The batches from there on that are held, which they are no longer. Waits for what is being read.
+    pub async fn take(&self, place: Place) -> Vec<StoredBatch> {
         let found = {
             let mut state = self.state.lock();
-            state.position(id, offset).and_then(|at| state.held.remove(at))
+            state.position(place).and_then(|at| state.held.remove(at))
         };
         let Some(held) = found else { return Vec::new() };
         self.free(&held);
@@ -130,10 +138,10 @@ impl Ahead {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn reserve(&self, state: &mut State, id: PartitionId, offset: Offset, bytes: usize, since_ms: i64) -> Promise {
+    fn reserve(&self, state: &mut State, place: Place, bytes: usize, since_ms: i64) -> Promise {
         let (promise, batches) = oneshot::channel();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        state.held.push_back(Held { id, offset, bytes, since_ms, batches });
+        state.held.push_back(Held { place, bytes, since_ms, batches });
         Promise(promise)
     }
 
@@ -143,8 +151,8 @@ impl Ahead {
 }
 
 impl State {
-    fn position(&self, id: PartitionId, offset: Offset) -> Option<usize> {
-        self.held.iter().position(|held| held.id == id && held.offset == offset)
+    fn position(&self, place: Place) -> Option<usize> {
+        self.held.iter().position(|held| held.place == place)
     }
 }
 
@@ -166,13 +174,17 @@ mod tests {
         StoredBatch { base_offset, last_offset: base_offset + 9, value: Bytes::from(vec![0; bytes]) }
     }
 
+    fn place(index: u32, offset: Offset) -> Place {
+        Place { id: id(index), rewrites: 0, offset }
+    }
+
     fn hold(ahead: &Ahead, index: u32, offset: Offset, bytes: usize) {
-        ahead.hold(id(index), offset, vec![batch(offset, bytes)], 0);
+        ahead.hold(place(index, offset), vec![batch(offset, bytes)], 0);
     }
 
     /// The offsets at which what is there now begins.
     fn take(ahead: &Ahead, index: u32, offset: Offset) -> Vec<Offset> {
-        let taken = ahead.take(id(index), offset).now_or_never().expect("it is not being read");
+        let taken = ahead.take(place(index, offset)).now_or_never().expect("it is not being read");
         taken.iter().map(|batch| batch.base_offset).collect()
     }
 
@@ -203,15 +215,15 @@ mod tests {
     #[test]
     fn a_page_is_waited_for_and_one_that_does_not_come_is_empty() {
         let ahead = Ahead::new(64 * KIB, &Metrics::new(1));
-        let promise = ahead.promise(id(1), 10, 8 * KIB, 0).unwrap();
-        assert!(ahead.promise(id(1), 10, 8 * KIB, 0).is_none(), "it is being read");
-        let mut taking = Box::pin(ahead.take(id(1), 10));
+        let promise = ahead.promise(place(1, 10), 8 * KIB, 0).unwrap();
+        assert!(ahead.promise(place(1, 10), 8 * KIB, 0).is_none(), "it is being read");
+        let mut taking = Box::pin(ahead.take(place(1, 10)));
         assert!((&mut taking).now_or_never().is_none());
         promise.keep(vec![batch(10, 100), batch(20, 100)]);
         assert_eq!(taking.now_or_never().unwrap().len(), 2);
-        ahead.promise(id(1), 30, 8 * KIB, 0).unwrap().keep(vec![batch(30, 100)]);
+        ahead.promise(place(1, 30), 8 * KIB, 0).unwrap().keep(vec![batch(30, 100)]);
         assert_eq!(take(&ahead, 1, 30), [30]);
-        drop(ahead.promise(id(1), 40, 8 * KIB, 0).unwrap());
+        drop(ahead.promise(place(1, 40), 8 * KIB, 0).unwrap());
         assert!(take(&ahead, 1, 40).is_empty());
         assert_eq!(ahead.used(), 0);
     }
@@ -219,13 +231,23 @@ mod tests {
     #[test]
     fn a_page_makes_way_when_its_reader_stays_away() {
         let ahead = Ahead::new(16 * KIB, &Metrics::new(1));
-        assert!(ahead.promise(id(1), 10, 17 * KIB, 0).is_none());
-        let first = ahead.promise(id(1), 10, 10 * KIB, 0).unwrap();
-        assert!(ahead.promise(id(2), 10, 10 * KIB, STALE_MS - 1).is_none());
-        assert!(ahead.promise(id(2), 10, 10 * KIB, STALE_MS).is_some());
+        assert!(ahead.promise(place(1, 10), 17 * KIB, 0).is_none());
+        let first = ahead.promise(place(1, 10), 10 * KIB, 0).unwrap();
+        assert!(ahead.promise(place(2, 10), 10 * KIB, STALE_MS - 1).is_none());
+        assert!(ahead.promise(place(2, 10), 10 * KIB, STALE_MS).is_some());
         first.keep(vec![batch(10, 100)]);
         assert!(take(&ahead, 1, 10).is_empty());
         assert_eq!(ahead.used(), 10 * KIB);
+    }
+
+    #[test]
+    fn what_was_read_before_a_rewrite_is_given_to_nobody() {
+        let ahead = Ahead::new(64 * KIB, &Metrics::new(1));
+        hold(&ahead, 1, 10, 8 * KIB);
+        let rewritten = Place { rewrites: 1, ..place(1, 10) };
+        assert!(ahead.take(rewritten).now_or_never().unwrap().is_empty());
+        ahead.hold(rewritten, vec![batch(10, 9 * KIB)], 0);
+        assert_eq!(ahead.take(rewritten).now_or_never().unwrap()[0].value.len(), 9 * KIB);
     }
 
     #[test]

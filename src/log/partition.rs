@@ -9,7 +9,7 @@
 //! - [`read`]: batches out
 //! - here: what is there, and what retention and the writer do to it
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -39,6 +39,7 @@ pub struct Partition {
     end: watch::Sender<Offset>,
     /// How many transactions are open in this log, as the append lock has it: seldom any.
     open_count: AtomicUsize,
+    pub(in crate::log) rewrites: AtomicU64,
     deleted: AtomicBool,
 }
 
@@ -92,8 +93,14 @@ impl Partition {
             index: RwLock::new(Index { log_start, segments, tail, transactions, oldest_append_ms: i64::MIN }),
             end: watch::Sender::new(end),
             open_count,
+            rewrites: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
         }
+    }
+
+    /// How often segments were written anew: what was read from the store before is no longer what lies there.
+    pub fn rewrites(&self) -> u64 {
+        self.rewrites.load(Ordering::Acquire)
     }
 
     pub fn log_start(&self) -> Offset {

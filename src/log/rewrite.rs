@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -130,6 +131,7 @@ impl Swap {
         let range = at(self.replaced.start)..at(self.replaced.end);
         index.segments.splice(range, self.segments);
         index.tail.leave_out(self.until);
+        self.partition.rewrites.fetch_add(1, Ordering::Release);
     }
 }
 

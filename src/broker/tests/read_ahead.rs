@@ -1,6 +1,7 @@
 //! Readers of what the store holds, who are read ahead of: what they are given is what they would have read themselves.
 
 use super::*;
+use crate::log::ahead::Place;
 use crate::log::partition::Partition;
 use crate::log::tail::StoredBatch;
 
@@ -56,7 +57,7 @@ fn who_reads_on_is_read_ahead_of() {
             assert_eq!(broker.ahead.used() > 80_000, round > 0);
         }
         // The third page came from there: what is held begins behind it, and nobody reads it here.
-        let held = broker.ahead.take(partition.id, offset).await;
+        let held = broker.ahead.take(Place { id: partition.id, rewrites: 0, offset }).await;
         check(&held, offset, Offset::MAX, 120_000);
         assert_eq!(broker.ahead.used(), 0);
     });
