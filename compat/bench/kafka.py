@@ -242,6 +242,7 @@ def growth(small, large, grow):
             for what, work in (("write", lambda: Rdkafka().producer(broker, topic, MIB, 1024)),
                                ("read", lambda: Rdkafka().consumer(broker, topic, MIB))):
                 meter.quiet(broker.pid)
+                meter.memory_in_hand()
                 with meter.Meter(broker.pid) as measured:
                     Rdkafka.rate(work())
                 figures[f"{what} CPU-s/GiB, {kept}"] = measured.cost.cpu_seconds

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - An entry has at most [`BATCHES_KEPT`] batches, all of its one epoch, oldest first; none if only a marker has told of
-//!   that epoch, which then begins at sequence 0.
+//!   that epoch, which then begins at sequence 0, unless what stood before the marker may have been trimmed away.
 //! - Epochs never go back: a marker of a newer one fences whoever writes with the one before.
 //! - Who is in a transaction is neither evicted nor expired, and there are never more than [`TRANSACTIONS_MAX`] of them.
 //! - The same records in the same order give the same state, from any snapshot on.
@@ -25,7 +25,7 @@
 //! | producer epoch | i16 |
 //! | last append, milliseconds | i64 |
 //! | epoch of the coordinator that ended its last transaction; -1: none | i32 |
-//! | in a transaction: 0 or 1 | u8 |
+//! | in a transaction: 0 or 1; 2: it is not, and may go on with any sequence | u8 |
 //! | where that begins; -1 in another partition's log; only where there is one | i64 |
 //! | batches: 0 to 5 | u8 |
 //! | then of each, oldest first: | |
@@ -94,6 +94,8 @@ pub struct Entry {
     coordinator_epoch: i32,
     /// Where its transaction begins, or [`ELSEWHERE`].
     transaction: Option<Offset>,
+    /// Known by a marker alone that was found when the log was recovered: the batches before it may have been trimmed away.
+    has_lost_batches: bool,
 }
 
 impl Entry {
@@ -105,6 +107,7 @@ impl Entry {
             last_append_ms: 0,
             coordinator_epoch: NO_COORDINATOR,
             transaction: None,
+            has_lost_batches: false,
         }
     }
 
@@ -112,10 +115,12 @@ impl Entry {
     fn begin_epoch(&mut self, producer_epoch: i16) {
         self.producer_epoch = producer_epoch;
         (self.kept, self.len) = Default::default();
+        self.has_lost_batches = false;
     }
 
     fn push(&mut self, appended: Appended) {
         self.last_append_ms = appended.append_time_ms;
+        self.has_lost_batches = false;
         if self.len == BATCHES_KEPT {
             self.kept.rotate_left(1);
             self.len -= 1;
@@ -240,7 +245,7 @@ impl Producers {
         };
         let last_sequence = entry.last_sequence();
         if producer_epoch == entry.producer_epoch {
-            if entry.has_lost_sequences() {
+            if entry.has_lost_sequences() || entry.has_lost_batches {
                 return Ok(Check::Append);
             }
             let last = sequence_after(base_sequence, records_count.saturating_sub(1));
@@ -317,6 +322,16 @@ impl Producers {
         }
     }
 
+    /// The same of a marker that is found when the log is recovered. What its producer wrote before may have been trimmed
+    /// away: where nothing else is known of it, it may go on with any sequence, as one that is unknown.
+    pub fn mark_found(&mut self, marker: &Marker, append_ms: i64) {
+        let is_unknown = !self.entries.contains_key(&marker.producer_id);
+        self.mark(marker, append_ms);
+        if let Some(entry) = self.entries.get_mut(&marker.producer_id).filter(|_| is_unknown) {
+            entry.has_lost_batches = true;
+        }
+    }
+
     /// Those in a transaction are exactly the ones that logs know to be: `is_open` says so of a producer in any log of the
     /// stream. What was trimmed away with a log's beginning is not seen when it is recovered.
     pub fn reconcile(&mut self, is_open: impl Fn(i64) -> bool) {
@@ -389,7 +404,11 @@ impl Producers {
             out.put_i16(entry.producer_epoch);
             out.put_i64(entry.last_append_ms);
             out.put_i32(entry.coordinator_epoch);
-            out.put_u8(u8::from(entry.transaction.is_some()));
+            out.put_u8(match entry.transaction {
+                Some(_) => 1,
+                None if entry.has_lost_batches => 2,
+                None => 0,
+            });
             entry.transaction.into_iter().for_each(|first_offset| out.put_i64(first_offset));
             out.put_u8(entry.len as u8);
             for batch in entry.batches() {
@@ -438,11 +457,15 @@ fn decode_entry(version: u8, bytes: &mut &[u8]) -> Result<(i64, Entry), Snapshot
         entry.transaction = match bytes.try_get_u8().map_err(cut)? {
             0 => None,
             1 => Some(bytes.try_get_i64().map_err(cut)?),
+            2 => {
+                entry.has_lost_batches = true;
+                None
+            }
             _ => return Err(SnapshotError::Unsound(id)),
         };
     }
     let batches = usize::from(bytes.try_get_u8().map_err(cut)?);
-    if batches > BATCHES_KEPT || (version == FIRST_VERSION && batches == 0) {
+    if batches > BATCHES_KEPT || (version == FIRST_VERSION && batches == 0) || (entry.has_lost_batches && batches > 0) {
         return Err(SnapshotError::Unsound(id));
     }
     for _ in 0..batches {

@@ -241,7 +241,7 @@ fn replay_producer(batch: &DiskBatch, holder: PartitionId, found: &mut HashMap<P
     if batch.header.is_control() {
         // Markers are never sealed.
         if let Some(marker) = Marker::of(&batch.value.slice(BatchHeader::LEN..)) {
-            snapshot.producers.mark(&marker, append_ms);
+            snapshot.producers.mark_found(&marker, append_ms);
         }
         return;
     }

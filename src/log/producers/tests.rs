@@ -168,6 +168,26 @@ fn a_snapshot_of_the_first_version_still_reads() {
 }
 
 #[test]
+fn a_marker_that_is_found_alone_tells_nothing_of_sequences() {
+    let mut producers = Producers::default();
+    producers.mark_found(&marker(ID, 3, 5), 9);
+    // Also after the next start.
+    let producers = Producers::decode(&producers.encode()).unwrap();
+    assert_eq!(producers.check(ID, 3, 17, 1), Ok(Check::Append));
+    assert!(matches!(producers.check(ID, 2, 17, 1), Err(SequenceError::InvalidProducerEpoch { .. })));
+    let mut known = producers.clone();
+    known.record(ID, 3, appended(17, 1, 100, 9));
+    assert!(matches!(known.check(ID, 3, 19, 1), Err(SequenceError::OutOfOrderSequence { .. })));
+    let mut fenced = producers;
+    fenced.mark_found(&marker(ID, 4, 5), 9);
+    assert!(matches!(fenced.check(ID, 4, 17, 1), Err(SequenceError::OutOfOrderSequence { .. })));
+    // Of a producer that is known it is a marker like any other.
+    let mut producers = after(2);
+    producers.mark_found(&marker(ID, 4, 5), 9);
+    assert!(matches!(producers.check(ID, 4, 17, 1), Err(SequenceError::OutOfOrderSequence { .. })));
+}
+
+#[test]
 fn a_marker_fences_older_epochs_and_lets_its_own_begin() {
     let mut producers = after(2);
     producers.begin(ID, 100);
