@@ -64,7 +64,7 @@ pub use transactions::End;
 
 /// Bytes of values in one page of `Meta`.
 const META_PAGE_BYTES: usize = 1 << 20;
-/// This part of the memory for recent batches holds what was read from the store and had no room.
+/// This part of the memory for recent batches holds what was read from the store and had no room, or ahead of its reader.
 const AHEAD_PART: usize = 4;
 
 /// How the broker keeps records.

@@ -133,7 +133,7 @@ impl Ahead {
         goes_on
     }
 
-    /// Bytes.
+    /// Bytes that are held, and those there is room kept for.
     pub fn used(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@
 //! - [`segment`]: the index: which offsets stand in which epoch, and what retention needs to know of them
 //! - [`tail`]: the newest batches, kept in memory for readers at the end
 //! - [`disk`]: batches as they lie in the store, some of them sealed
-//! - [`ahead`]: what was read from the store and had no room
+//! - [`ahead`]: what was read from the store and had no room, or before its reader asked
 //! - [`dormant`]: what is addressed to a partition whose log takes nothing any more
 //! - [`producers`]: idempotent producers of one partition
 //! - [`transactions`]: which transactions of one log are open, and which were aborted
